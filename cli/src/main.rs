@@ -1,0 +1,2 @@
+//! Tieline: vWires to network services, forwarded by the kernel.
+fn main() {}

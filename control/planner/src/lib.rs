@@ -1,0 +1,1 @@
+//! Selection of endpoints and lowering of connections to per-node plans: pure.

@@ -1,0 +1,1 @@
+//! The registry state machine: services, endpoints, connections, leases and address allocation, without IO or clock.

@@ -1,0 +1,39 @@
+//! Every size, with its unit. Map sizes are defaults: the agent may ask for others before loading.
+
+/// Wires one node holds by default. Each takes two positions.
+pub const DEFAULT_MAX_WIRES: u32 = 16_384;
+/// The most wires a node may be configured for.
+pub const MAX_WIRES: u32 = 262_144;
+/// Positions per wire: one at each end.
+pub const POSITIONS_PER_WIRE: u32 = 2;
+/// Size of the event ring in bytes: a power of two and a multiple of the page size.
+pub const EVENT_RING_BYTES: u32 = 256 * 1024;
+/// The longest interface name in bytes (`IFNAMSIZ` less the terminating zero).
+pub const MAX_IFNAME_LEN: usize = 15;
+/// The longest interface alias that the kernel keeps, in bytes (`IFALIASZ` less the terminating zero).
+pub const MAX_IFALIAS_LEN: usize = 255;
+/// The smallest MTU a wire may have: IPv6 needs it (RFC 8200 §5).
+pub const MIN_MTU: u32 = 1280;
+/// The largest MTU a veth takes.
+pub const MAX_MTU: u32 = 65_535;
+/// The MTU of a wire when nobody asks for another.
+pub const DEFAULT_MTU: u32 = 1500;
+
+const _: () = assert!(EVENT_RING_BYTES.is_power_of_two() && EVENT_RING_BYTES.is_multiple_of(4096));
+const _: () = assert!(DEFAULT_MAX_WIRES <= MAX_WIRES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::{Position, WireCounters};
+
+    /// Kernel memory of one hash element besides key and value (`struct htab_elem`), in bytes.
+    const HASH_ELEMENT_OVERHEAD: usize = 48;
+
+    #[test]
+    fn the_default_tables_stay_below_five_mebibytes_on_two_processors() {
+        let positions = usize::try_from(DEFAULT_MAX_WIRES * POSITIONS_PER_WIRE).unwrap();
+        let per_position = HASH_ELEMENT_OVERHEAD + 8 + size_of::<Position>() + 2 * size_of::<WireCounters>();
+        assert!(positions * per_position < 5 * 1024 * 1024, "{}", positions * per_position);
+    }
+}

@@ -1,0 +1,1 @@
+//! Reading packet headers out of a byte slice.

@@ -1,0 +1,102 @@
+//! The classifier's context: the only file that reads `__sk_buff` and packet memory.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{TC_ACT_SHOT, __sk_buff},
+    helpers::generated::{bpf_redirect, bpf_redirect_peer, bpf_skb_load_bytes},
+    programs::TcContext,
+};
+use dataplane_common::abi::EVENT_SNAPSHOT_LEN;
+
+/// EtherTypes as they stand in `__sk_buff::protocol`: network order in the low 16 bits.
+mod protocol {
+    use network_types::eth::EtherType;
+    pub(super) const IPV4: u32 = EtherType::Ipv4 as u32;
+    pub(super) const IPV6: u32 = EtherType::Ipv6 as u32;
+    pub(super) const ARP: u32 = EtherType::Arp as u32;
+}
+
+/// One frame at a classifier hook.
+pub(crate) struct TcFrame {
+    ctx: TcContext,
+}
+
+impl TcFrame {
+    #[inline(always)]
+    pub(crate) fn new(ctx: TcContext) -> Self {
+        Self { ctx }
+    }
+
+    #[inline(always)]
+    fn skb(&self) -> &__sk_buff {
+        // SAFETY: the kernel passes a valid context for the whole run; the verifier rewrites each field access and
+        // refuses those that are not allowed.
+        #[expect(unsafe_code, reason = "the context is a kernel pointer")]
+        unsafe {
+            &*self.ctx.skb.skb
+        }
+    }
+
+    /// Index of the interface whose hook this is.
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        self.skb().ifindex
+    }
+
+    /// Octets from the Ethernet header on.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> u32 {
+        self.skb().len
+    }
+
+    /// Whether the frame carries a VLAN tag. The kernel has moved the outer tag out of the frame by now.
+    #[inline(always)]
+    pub(crate) fn has_vlan_tag(&self) -> bool {
+        self.skb().vlan_present != 0
+    }
+
+    /// Whether the frame is IPv4, IPv6 or the ARP that IPv4 needs.
+    #[inline(always)]
+    pub(crate) fn is_ip_or_arp(&self) -> bool {
+        matches!(self.skb().protocol, protocol::IPV4 | protocol::IPV6 | protocol::ARP)
+    }
+
+    /// Copies the beginning of the frame; returns how many octets.
+    #[inline(always)]
+    pub(crate) fn snapshot(&self, into: *mut [u8; EVENT_SNAPSHOT_LEN]) -> u32 {
+        const LEN: u32 = EVENT_SNAPSHOT_LEN as u32;
+        let len = if self.len() < LEN { self.len() } else { LEN };
+        if len == 0 {
+            return 0;
+        }
+        // SAFETY: `into` is a whole snapshot in the ring buffer and `len` is at most its size, which the verifier
+        // checks again.
+        #[expect(unsafe_code, reason = "helper call")]
+        let done = unsafe { bpf_skb_load_bytes(self.ctx.as_ptr(), 0, into.cast(), len) };
+        if done == 0 { len } else { 0 }
+    }
+
+    /// The return code that hands the frame to the namespace behind the host end `ifindex`.
+    #[inline(always)]
+    pub(crate) fn redirect_peer(self, ifindex: u32) -> i32 {
+        // SAFETY: the helper only notes the target; the kernel checks it when the program has returned.
+        #[expect(unsafe_code, reason = "helper call")]
+        let code = unsafe { bpf_redirect_peer(ifindex, 0) };
+        code as i32
+    }
+
+    /// The return code that sends the frame out of `ifindex`.
+    #[inline(always)]
+    pub(crate) fn redirect_egress(self, ifindex: u32) -> i32 {
+        // SAFETY: as in `redirect_peer`.
+        #[expect(unsafe_code, reason = "helper call")]
+        let code = unsafe { bpf_redirect(ifindex, 0) };
+        code as i32
+    }
+
+    /// The return code that drops the frame.
+    #[inline(always)]
+    pub(crate) fn drop(self) -> i32 {
+        TC_ACT_SHOT
+    }
+}

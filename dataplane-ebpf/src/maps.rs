@@ -1,0 +1,68 @@
+//! Every map, private, behind typed access. Names are those of [`dataplane_common::names`]; sizes that depend
+//! on the node's configuration are set by the agent before loading.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use dataplane_common::{
+    Reason,
+    abi::{Event, Generation, Position, WireCounters},
+    limits::{DEFAULT_MAX_WIRES, EVENT_RING_BYTES, POSITIONS_PER_WIRE},
+};
+
+const MAX_POSITIONS: u32 = DEFAULT_MAX_WIRES * POSITIONS_PER_WIRE;
+
+#[map]
+static TL_POSITIONS: HashMap<u32, Position> = HashMap::with_max_entries(MAX_POSITIONS, BPF_F_NO_PREALLOC);
+#[map]
+static TL_GENERATION: Array<Generation> = Array::with_max_entries(1, 0);
+#[map]
+static TL_WIRE_COUNT: PerCpuArray<WireCounters> = PerCpuArray::with_max_entries(MAX_POSITIONS, 0);
+#[map]
+static TL_REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+#[map]
+static TL_EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
+
+/// The position at interface `ifindex`.
+#[inline(always)]
+pub(crate) fn position(ifindex: u32) -> Option<&'static Position> {
+    // SAFETY: the kernel frees a replaced element only after an RCU grace period, which outlasts this run of the
+    // program; the agent replaces elements whole and never writes into one.
+    #[expect(unsafe_code, reason = "map values are shared memory")]
+    unsafe {
+        TL_POSITIONS.get(&ifindex)
+    }
+}
+
+/// The node's generation; 0 before the first plan.
+#[inline(always)]
+pub(crate) fn generation() -> Generation {
+    // Volatile: the agent writes the word while programs run. An aligned 8-byte load does not tear.
+    TL_GENERATION.get_ptr(0).map_or(0, |word| {
+        // SAFETY: the pointer comes from the map and the verifier has seen its null check.
+        #[expect(unsafe_code, reason = "map values are shared memory")]
+        unsafe {
+            word.read_volatile()
+        }
+    })
+}
+
+/// This CPU's counters in `slot`.
+#[inline(always)]
+pub(crate) fn wire_counters(slot: u32) -> Option<*mut WireCounters> {
+    TL_WIRE_COUNT.get_ptr_mut(slot)
+}
+
+/// This CPU's count for `reason`.
+#[inline(always)]
+pub(crate) fn reason_count(reason: Reason) -> Option<*mut u64> {
+    TL_REASONS.get_ptr_mut(reason.number())
+}
+
+/// Room for one event, or `None` when the ring is full.
+#[inline(always)]
+pub(crate) fn reserve_event() -> Option<aya_ebpf::maps::ring_buf::RingBufEntry<Event>> {
+    TL_EVENTS.reserve::<Event>(0)
+}

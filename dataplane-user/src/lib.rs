@@ -1,0 +1,1 @@
+//! The node agent: loads the kernel programs, keeps maps and interfaces as planned, serves workloads.

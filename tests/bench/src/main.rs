@@ -1,0 +1,2 @@
+//! Benchmarks: Tieline beside its peers in one run.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Network laboratory: namespaces, links, frames and traffic on this machine's kernel, cleaned up by guards.

@@ -1,0 +1,1 @@
+//! Test floor 3: nodes, workloads and real traffic in network namespaces.

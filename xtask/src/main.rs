@@ -1,0 +1,2 @@
+//! The developers' door: toolchain, build, tests, verifier, kernels, bench, ci.
+fn main() {}

@@ -1,0 +1,99 @@
+//! Building the object.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    TARGET,
+    find::{Compiler, MissingToolchain, Toolchain, find},
+};
+
+/// The object was not built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No compiler or no linker.
+    #[error(transparent)]
+    Missing(#[from] MissingToolchain),
+    /// The compiler could not be started.
+    #[error("cannot run {program}: {source}")]
+    Start {
+        /// What was to run.
+        program: String,
+        /// Why it did not.
+        source: io::Error,
+    },
+    /// The compiler reported errors, which it has printed.
+    #[error("the kernel programs do not compile (command: {command})")]
+    Compile {
+        /// The command line, to repeat it by hand.
+        command: String,
+    },
+}
+
+/// Name of the crate's binary and of the finished object.
+const BINARY: &str = "tieline-ebpf";
+/// Crates that use unstable features of `core`; every other crate stays on stable.
+const BOOTSTRAP_CRATES: &str = "aya_ebpf,tieline_ebpf";
+/// Nul-like separator of `CARGO_ENCODED_RUSTFLAGS`.
+const FLAG_SEPARATOR: &str = "\u{1f}";
+
+/// Builds the kernel programs of the workspace at `workspace` into `target_dir` and returns the object's path.
+/// `features` are those of the `dataplane-ebpf` crate.
+pub fn build_object(workspace: &Path, target_dir: &Path, features: &[&str]) -> Result<PathBuf, BuildError> {
+    let (compiler, linker) = match find()? {
+        Toolchain::Prebuilt(object) => return Ok(object),
+        Toolchain::Compile { compiler, linker } => (compiler, linker),
+    };
+    let mut command = compiler_command(&compiler);
+    command
+        .args(["build", "--quiet", "--release", "--locked", "--package", "dataplane-ebpf", "--bin", BINARY])
+        .args(["--target", TARGET])
+        .args(["--features", &features.join(",")])
+        .arg("--target-dir")
+        .arg(target_dir)
+        .current_dir(workspace)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustc_flags().join(FLAG_SEPARATOR))
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
+    // A build script inherits settings that are meant for the host build.
+    for name in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
+        command.env_remove(name);
+    }
+    run(command)?;
+    Ok(target_dir.join(TARGET).join("release").join(BINARY))
+}
+
+fn compiler_command(compiler: &Compiler) -> Command {
+    match compiler {
+        Compiler::PrecompiledCore(rustc) => {
+            let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", BOOTSTRAP_CRATES);
+            command
+        }
+        Compiler::NightlyBuildStd => {
+            let mut command = Command::new("rustup");
+            command.args(["run", "nightly", "cargo", "-Zbuild-std=core"]).env_remove("RUSTC");
+            command
+        }
+    }
+}
+
+fn rustc_flags() -> [&'static str; 5] {
+    [
+        "-Cdebuginfo=2",           // becomes BTF, and source lines in verifier messages
+        "-Clink-arg=--btf",
+        "-Ctarget-cpu=v3",         // less code and fewer verified instructions than v1; every supported kernel has it
+        "-Cpanic=abort",
+        "--cfg=bpf_target_arch=\"x86_64\"",
+    ]
+}
+
+fn run(mut command: Command) -> Result<(), BuildError> {
+    let status = command.status().map_err(|source| BuildError::Start {
+        program: command.get_program().to_string_lossy().into_owned(),
+        source,
+    })?;
+    if status.success() { Ok(()) } else { Err(BuildError::Compile { command: format!("{command:?}") }) }
+}
