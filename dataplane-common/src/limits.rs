@@ -34,6 +34,10 @@ mod tests {
     fn the_default_tables_stay_below_five_mebibytes_on_two_processors() {
         let positions = usize::try_from(DEFAULT_MAX_WIRES * POSITIONS_PER_WIRE).unwrap();
         let per_position = HASH_ELEMENT_OVERHEAD + 8 + size_of::<Position>() + 2 * size_of::<WireCounters>();
-        assert!(positions * per_position < 5 * 1024 * 1024, "{}", positions * per_position);
+        assert!(
+            positions * per_position < 5 * 1024 * 1024,
+            "{}",
+            positions * per_position
+        );
     }
 }

@@ -21,7 +21,13 @@ pub const MAP_EVENTS: &str = "TL_EVENTS";
 pub const PINNED_MAPS: &[&str] = &[MAP_POSITIONS, MAP_GENERATION, MAP_WIRE_COUNTERS, MAP_REASONS];
 
 /// Every map in the object, for the start-up check and `docs/maps.md`.
-pub const MAPS: &[&str] = &[MAP_POSITIONS, MAP_GENERATION, MAP_WIRE_COUNTERS, MAP_REASONS, MAP_EVENTS];
+pub const MAPS: &[&str] = &[
+    MAP_POSITIONS,
+    MAP_GENERATION,
+    MAP_WIRE_COUNTERS,
+    MAP_REASONS,
+    MAP_EVENTS,
+];
 
 /// Load-time constant (`u32`): send an event for each drop and each n-th forwarded frame; 0 sends none and
 /// removes the code.

@@ -4,7 +4,10 @@
 ///
 /// # Safety
 /// Implementors must be `repr(C)` or a primitive, hold no padding and accept every bit pattern.
-#[expect(unsafe_code, reason = "the ABI module is one of the three places where `unsafe` may stand")]
+#[expect(
+    unsafe_code,
+    reason = "the ABI module is one of the three places where `unsafe` may stand"
+)]
 pub unsafe trait Plain: Copy + 'static {}
 
 macro_rules! plain {

@@ -36,13 +36,19 @@ impl Hop {
     /// Into the namespace behind the veth whose host end is `ifindex`.
     #[must_use]
     pub const fn peer(ifindex: u32) -> Self {
-        Self { ifindex, kind: Self::PEER }
+        Self {
+            ifindex,
+            kind: Self::PEER,
+        }
     }
 
     /// Out of interface `ifindex`.
     #[must_use]
     pub const fn egress(ifindex: u32) -> Self {
-        Self { ifindex, kind: Self::EGRESS }
+        Self {
+            ifindex,
+            kind: Self::EGRESS,
+        }
     }
 
     /// How the packet is handed over. Numbers this build does not know lead nowhere, so that a corrupt entry
@@ -100,20 +106,36 @@ impl Position {
     /// A position that begins to forward to `hop` at generation `since`.
     #[must_use]
     pub const fn starting(since: Generation, hop: Hop, slot: u32, flags: PositionFlags) -> Self {
-        Self { next_since: since, current: Hop::NONE, next: hop, slot, flags: flags.bits() }
+        Self {
+            next_since: since,
+            current: Hop::NONE,
+            next: hop,
+            slot,
+            flags: flags.bits(),
+        }
     }
 
     /// The hop in force at `generation`.
     #[must_use]
     #[inline(always)]
     pub const fn hop_at(&self, generation: Generation) -> Hop {
-        if generation >= self.next_since { self.next } else { self.current }
+        if generation >= self.next_since {
+            self.next
+        } else {
+            self.current
+        }
     }
 
     /// The same position with `hop` staged for generation `since`; until then it does what it does at `now`.
     #[must_use]
     pub const fn staged(&self, now: Generation, since: Generation, hop: Hop) -> Self {
-        Self { next_since: since, current: self.hop_at(now), next: hop, slot: self.slot, flags: self.flags }
+        Self {
+            next_since: since,
+            current: self.hop_at(now),
+            next: hop,
+            slot: self.slot,
+            flags: self.flags,
+        }
     }
 
     /// Whether only untagged ARP, IPv4 and IPv6 frames may enter.

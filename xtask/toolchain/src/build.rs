@@ -49,7 +49,16 @@ pub fn build_object(workspace: &Path, target_dir: &Path, features: &[&str]) -> R
     };
     let mut command = compiler_command(&compiler);
     command
-        .args(["build", "--quiet", "--release", "--locked", "--package", "dataplane-ebpf", "--bin", BINARY])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--locked",
+            "--package",
+            "dataplane-ebpf",
+            "--bin",
+            BINARY,
+        ])
         .args(["--target", TARGET])
         .args(["--features", &features.join(",")])
         .arg("--target-dir")
@@ -58,7 +67,13 @@ pub fn build_object(workspace: &Path, target_dir: &Path, features: &[&str]) -> R
         .env("CARGO_ENCODED_RUSTFLAGS", rustc_flags().join(FLAG_SEPARATOR))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
     // A build script inherits settings that are meant for the host build.
-    for name in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
+    for name in [
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_TARGET_DIR",
+    ] {
         command.env_remove(name);
     }
     run(command)?;
@@ -69,12 +84,16 @@ fn compiler_command(compiler: &Compiler) -> Command {
     match compiler {
         Compiler::PrecompiledCore(rustc) => {
             let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", BOOTSTRAP_CRATES);
+            command
+                .env("RUSTC", rustc)
+                .env("RUSTC_BOOTSTRAP", BOOTSTRAP_CRATES);
             command
         }
         Compiler::NightlyBuildStd => {
             let mut command = Command::new("rustup");
-            command.args(["run", "nightly", "cargo", "-Zbuild-std=core"]).env_remove("RUSTC");
+            command
+                .args(["run", "nightly", "cargo", "-Zbuild-std=core"])
+                .env_remove("RUSTC");
             command
         }
     }
@@ -82,9 +101,9 @@ fn compiler_command(compiler: &Compiler) -> Command {
 
 fn rustc_flags() -> [&'static str; 5] {
     [
-        "-Cdebuginfo=2",           // becomes BTF, and source lines in verifier messages
+        "-Cdebuginfo=2", // becomes BTF, and source lines in verifier messages
         "-Clink-arg=--btf",
-        "-Ctarget-cpu=v3",         // less code and fewer verified instructions than v1; every supported kernel has it
+        "-Ctarget-cpu=v3", // less code and fewer verified instructions than v1; every supported kernel has it
         "-Cpanic=abort",
         "--cfg=bpf_target_arch=\"x86_64\"",
     ]
@@ -95,5 +114,11 @@ fn run(mut command: Command) -> Result<(), BuildError> {
         program: command.get_program().to_string_lossy().into_owned(),
         source,
     })?;
-    if status.success() { Ok(()) } else { Err(BuildError::Compile { command: format!("{command:?}") }) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(BuildError::Compile {
+            command: format!("{command:?}"),
+        })
+    }
 }

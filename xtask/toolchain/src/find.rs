@@ -33,7 +33,9 @@ pub enum Compiler {
 
 /// No way to build the kernel programs was found.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot build the kernel programs: {problem}\nrun `cargo xtask setup`, which installs what is missing or says how; or set {ENV_OBJECT} to a prebuilt object")]
+#[error(
+    "cannot build the kernel programs: {problem}\nrun `cargo xtask setup`, which installs what is missing or says how; or set {ENV_OBJECT} to a prebuilt object"
+)]
 pub struct MissingToolchain {
     /// What is missing.
     pub problem: String,
@@ -45,17 +47,25 @@ pub fn find() -> Result<Toolchain, MissingToolchain> {
         return if object.is_file() {
             Ok(Toolchain::Prebuilt(object))
         } else {
-            Err(MissingToolchain { problem: format!("{ENV_OBJECT}={} is not a file", object.display()) })
+            Err(MissingToolchain {
+                problem: format!("{ENV_OBJECT}={} is not a file", object.display()),
+            })
         };
     }
     let compiler = find_compiler()?;
-    let linker = find_linker()
-        .ok_or_else(|| MissingToolchain { problem: format!("bpf-linker {LINKER_VERSION} was not found") })?;
+    let linker = find_linker().ok_or_else(|| MissingToolchain {
+        problem: format!("bpf-linker {LINKER_VERSION} was not found"),
+    })?;
     Ok(Toolchain::Compile { compiler, linker })
 }
 
 fn find_compiler() -> Result<Compiler, MissingToolchain> {
-    let candidates = [env::var_os(ENV_RUSTC), Some("/usr/bin/rustc".into()), env::var_os("RUSTC"), Some("rustc".into())];
+    let candidates = [
+        env::var_os(ENV_RUSTC),
+        Some("/usr/bin/rustc".into()),
+        env::var_os("RUSTC"),
+        Some("rustc".into()),
+    ];
     for rustc in candidates.into_iter().flatten().map(PathBuf::from) {
         if has_bpf_core(&rustc) {
             return Ok(Compiler::PrecompiledCore(rustc));
@@ -65,24 +75,34 @@ fn find_compiler() -> Result<Compiler, MissingToolchain> {
         return Ok(Compiler::NightlyBuildStd);
     }
     Err(MissingToolchain {
-        problem: format!("no rustc with a precompiled core for {TARGET}, and no nightly toolchain with rust-src"),
+        problem: format!(
+            "no rustc with a precompiled core for {TARGET}, and no nightly toolchain with rust-src"
+        ),
     })
 }
 
 /// Whether this `rustc` ships a precompiled `core` for the BPF target.
 #[must_use]
 pub fn has_bpf_core(rustc: &Path) -> bool {
-    let Some(libdir) = output(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET])) else {
+    let Some(libdir) = output(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]))
+    else {
         return false;
     };
     fs::read_dir(libdir.trim()).is_ok_and(|entries| {
-        entries.flatten().any(|e| e.file_name().to_string_lossy().starts_with("libcore-"))
+        entries
+            .flatten()
+            .any(|e| e.file_name().to_string_lossy().starts_with("libcore-"))
     })
 }
 
 fn nightly_has_source() -> bool {
-    output(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]))
-        .is_some_and(|sysroot| Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir())
+    output(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"])).is_some_and(
+        |sysroot| {
+            Path::new(sysroot.trim())
+                .join("lib/rustlib/src/rust/library/core")
+                .is_dir()
+        },
+    )
 }
 
 fn find_linker() -> Option<PathBuf> {
@@ -93,7 +113,9 @@ fn find_linker() -> Option<PathBuf> {
     if cached.is_file() {
         return Some(cached);
     }
-    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join("bpf-linker")).find(|path| path.is_file())
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|dir| dir.join("bpf-linker"))
+        .find(|path| path.is_file())
 }
 
 /// The folder for downloads and built tools that outlive `target/`.
@@ -109,11 +131,15 @@ pub fn cache_dir() -> PathBuf {
 /// Where `xtask setup` puts the pinned linker.
 #[must_use]
 pub fn linker_in_cache() -> PathBuf {
-    cache_dir().join(format!("bpf-linker-{LINKER_VERSION}-llvm{LLVM_MAJOR}")).join("bin/bpf-linker")
+    cache_dir()
+        .join(format!("bpf-linker-{LINKER_VERSION}-llvm{LLVM_MAJOR}"))
+        .join("bin/bpf-linker")
 }
 
 /// The command's standard output if it ran and succeeded.
 fn output(command: &mut Command) -> Option<String> {
     let out = command.stderr(Stdio::null()).output().ok()?;
-    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
+    out.status
+        .success()
+        .then(|| String::from_utf8_lossy(&out.stdout).into_owned())
 }
