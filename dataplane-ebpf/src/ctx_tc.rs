@@ -27,6 +27,13 @@ impl TcFrame {
         Self { ctx }
     }
 
+    /// The context, for the logger.
+    #[cfg(feature = "trace")]
+    #[inline(always)]
+    pub(crate) fn context(&self) -> &TcContext {
+        &self.ctx
+    }
+
     #[inline(always)]
     fn skb(&self) -> &__sk_buff {
         // SAFETY: the kernel passes a valid context for the whole run; the verifier rewrites each field access and

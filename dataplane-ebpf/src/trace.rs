@@ -9,6 +9,8 @@ use crate::{ctx_tc::TcFrame, globals, maps};
 /// count on this CPU, so no other state is needed to take each n-th.
 #[inline(always)]
 pub(crate) fn sample(frame: &TcFrame, reason: Reason, count: u64) {
+    #[cfg(feature = "trace")]
+    log(frame, reason);
     let every = globals::event_sample();
     if every == 0 {
         return;
@@ -16,8 +18,6 @@ pub(crate) fn sample(frame: &TcFrame, reason: Reason, count: u64) {
     if !matches!(reason, Reason::Forwarded) || count % u64::from(every) == 0 {
         send(frame, reason);
     }
-    #[cfg(feature = "trace")]
-    log(frame, reason);
 }
 
 #[inline(always)]
