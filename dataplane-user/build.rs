@@ -39,7 +39,11 @@ fn embed_object() -> Result<(), Box<dyn Error>> {
         &[]
     };
     // A target folder of its own: the outer cargo holds the lock of the shared one.
-    let object = ebpf_toolchain::build_object(workspace, &Path::new(&out_dir).join("ebpf"), features)?;
+    let object = ebpf_toolchain::build_object(
+        workspace,
+        &Path::new(&out_dir).join("ebpf"),
+        ebpf_toolchain::Program::dataplane(features),
+    )?;
     println!("cargo::rustc-env=TIELINE_EBPF_EMBEDDED={}", object.display());
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    TARGET,
-    find::{Compiler, MissingToolchain, Toolchain, find},
+    ENV_OBJECT, TARGET,
+    find::{Compiler, MissingToolchain, Toolchain, find_for},
 };
 
 /// The object was not built.
@@ -33,34 +33,53 @@ pub enum BuildError {
     },
 }
 
-/// Name of the crate's binary and of the finished object.
-const BINARY: &str = "tieline-ebpf";
-/// Crates that use unstable features of `core`; every other crate stays on stable.
-const BOOTSTRAP_CRATES: &str = "aya_ebpf,tieline_ebpf";
+/// Crates that use unstable features of `core` besides the program's own; every other crate stays on stable.
+const BOOTSTRAP_CRATE: &str = "aya_ebpf";
 /// Nul-like separator of `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\u{1f}";
 
-/// Builds the kernel programs of the workspace at `workspace` into `target_dir` and returns the object's path.
-/// `features` are those of the `dataplane-ebpf` crate.
-pub fn build_object(workspace: &Path, target_dir: &Path, features: &[&str]) -> Result<PathBuf, BuildError> {
-    let (compiler, linker) = match find()? {
+/// A crate of the workspace that compiles to one BPF object.
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// The crate's package name.
+    pub package: &'a str,
+    /// The name of its binary, which is that of the finished object.
+    pub binary: &'a str,
+    /// Its features to switch on.
+    pub features: &'a [&'a str],
+    /// Environment variable that may name a prebuilt object; nothing is compiled then.
+    pub object_variable: &'a str,
+}
+
+impl<'a> Program<'a> {
+    /// Tieline's own programs.
+    #[must_use]
+    pub const fn dataplane(features: &'a [&'a str]) -> Self {
+        Self {
+            package: "dataplane-ebpf",
+            binary: "tieline-ebpf",
+            features,
+            object_variable: ENV_OBJECT,
+        }
+    }
+}
+
+/// Builds `program` of the workspace at `workspace` into `target_dir` and returns the object's path.
+pub fn build_object(
+    workspace: &Path,
+    target_dir: &Path,
+    program: Program<'_>,
+) -> Result<PathBuf, BuildError> {
+    let (compiler, linker) = match find_for(program.object_variable)? {
         Toolchain::Prebuilt(object) => return Ok(object),
         Toolchain::Compile { compiler, linker } => (compiler, linker),
     };
-    let mut command = compiler_command(&compiler);
+    let mut command = compiler_command(&compiler, program.binary);
     command
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--package",
-            "dataplane-ebpf",
-            "--bin",
-            BINARY,
-        ])
+        .args(["build", "--quiet", "--release", "--locked"])
+        .args(["--package", program.package, "--bin", program.binary])
         .args(["--target", TARGET])
-        .args(["--features", &features.join(",")])
+        .args(["--features", &program.features.join(",")])
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(workspace)
@@ -77,16 +96,17 @@ pub fn build_object(workspace: &Path, target_dir: &Path, features: &[&str]) -> R
         command.env_remove(name);
     }
     run(command)?;
-    Ok(target_dir.join(TARGET).join("release").join(BINARY))
+    Ok(target_dir.join(TARGET).join("release").join(program.binary))
 }
 
-fn compiler_command(compiler: &Compiler) -> Command {
+fn compiler_command(compiler: &Compiler, binary: &str) -> Command {
     match compiler {
         Compiler::PrecompiledCore(rustc) => {
             let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            command
-                .env("RUSTC", rustc)
-                .env("RUSTC_BOOTSTRAP", BOOTSTRAP_CRATES);
+            command.env("RUSTC", rustc).env(
+                "RUSTC_BOOTSTRAP",
+                format!("{BOOTSTRAP_CRATE},{}", binary.replace('-', "_")),
+            );
             command
         }
         Compiler::NightlyBuildStd => {

@@ -41,14 +41,19 @@ pub struct MissingToolchain {
     pub problem: String,
 }
 
-/// Finds a toolchain.
+/// Finds a toolchain for Tieline's own programs.
 pub fn find() -> Result<Toolchain, MissingToolchain> {
-    if let Some(object) = env::var_os(ENV_OBJECT).map(PathBuf::from) {
+    find_for(ENV_OBJECT)
+}
+
+/// Finds a toolchain, or the prebuilt object that the environment variable `object_variable` names.
+pub fn find_for(object_variable: &str) -> Result<Toolchain, MissingToolchain> {
+    if let Some(object) = env::var_os(object_variable).map(PathBuf::from) {
         return if object.is_file() {
             Ok(Toolchain::Prebuilt(object))
         } else {
             Err(MissingToolchain {
-                problem: format!("{ENV_OBJECT}={} is not a file", object.display()),
+                problem: format!("{object_variable}={} is not a file", object.display()),
             })
         };
     }

@@ -13,8 +13,10 @@
 mod build;
 mod find;
 
-pub use build::{BuildError, build_object};
-pub use find::{Compiler, MissingToolchain, Toolchain, cache_dir, find, has_bpf_core, linker_in_cache};
+pub use build::{BuildError, Program, build_object};
+pub use find::{
+    Compiler, MissingToolchain, Toolchain, cache_dir, find, find_for, has_bpf_core, linker_in_cache,
+};
 
 /// Environment variable: path of a prebuilt object; nothing is compiled then.
 pub const ENV_OBJECT: &str = "TIELINE_EBPF_OBJECT";
