@@ -7,6 +7,8 @@
 //! Errors are `anyhow`: the laboratory serves tests and benchmarks only.
 #![deny(unsafe_code)]
 
+pub mod frame;
+
 mod bpffs;
 mod leftovers;
 mod mac;
@@ -14,8 +16,14 @@ mod name;
 mod net;
 mod netlink;
 mod netns;
+mod packet;
+mod ping;
 mod process;
+mod rounds;
+mod sys;
+mod tcp;
 mod time;
+mod udp;
 
 pub use bpffs::BpfFs;
 pub use leftovers::{Leftovers, Watch};
@@ -23,5 +31,10 @@ pub use mac::Mac;
 pub use name::{PREFIX, unique_name};
 pub use net::{Link, Net};
 pub use netns::{NETNS_DIR, NetNs};
+pub use packet::{FrameSocket, Gso, GsoKind, Received};
+pub use ping::{PingPlan, PingReport, ping};
 pub use process::{Process, log_to};
+pub use rounds::{RoundTrips, connect_request_response, round_trips};
+pub use tcp::{TcpPlan, TcpReport, TcpTransfer};
 pub use time::{ENV_SLOW, eventually, slow, within};
+pub use udp::{UdpPlan, UdpReport, UdpStream};
