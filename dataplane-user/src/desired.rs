@@ -72,6 +72,34 @@ pub enum Payload {
     Ethernet,
 }
 
+impl Wire {
+    /// Both ends, the client's first.
+    #[must_use]
+    pub const fn ends(&self) -> [(Side, &End); 2] {
+        [(Side::Client, &self.client), (Side::Endpoint, &self.endpoint)]
+    }
+
+    /// The end at `side`.
+    #[must_use]
+    pub const fn end(&self, side: Side) -> &End {
+        match side {
+            Side::Client => &self.client,
+            Side::Endpoint => &self.endpoint,
+        }
+    }
+}
+
+impl Side {
+    /// The other end's side.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Endpoint,
+            Self::Endpoint => Self::Client,
+        }
+    }
+}
+
 /// One end of a wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -148,6 +176,12 @@ impl IfName {
             });
         }
         Ok(Self(name.to_owned()))
+    }
+
+    /// A name that this crate generates from letters and digits, or that the kernel itself reported.
+    pub(crate) fn generated(name: String) -> Self {
+        debug_assert!(Self::new(&name).is_ok(), "{name}");
+        Self(name)
     }
 
     /// The name.

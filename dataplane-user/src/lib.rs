@@ -1,8 +1,20 @@
 //! The node agent: loads the kernel programs, keeps maps and interfaces as planned, serves workloads.
 //!
-//! Two halves. The *datapath* half is synchronous: [`desired`] is what control planned, the observed state is what
-//! the kernel holds, a pure diff makes operations of the difference, one executor carries them out. The *agent*
-//! half is asynchronous: the session with control, the local API for workloads, metrics and health.
+//! Two halves. The *datapath* half is synchronous: [`desired`] is what control planned, [`observed`] what the kernel
+//! holds, [`diff`] makes operations ([`op`]) of the difference, one executor ([`apply`]) carries them out through a
+//! [`datapath::Datapath`], and [`reconcile`] puts them together. The *agent* half is asynchronous: the session with
+//! control, the local API for workloads, metrics and health.
 
+pub mod apply;
+pub mod datapath;
 pub mod desired;
+pub mod diff;
+#[cfg(feature = "fake")]
+pub mod fake;
+pub mod observed;
+pub mod op;
 pub mod outcome;
+pub mod ownership;
+pub mod reconcile;
+pub mod slots;
+mod view;

@@ -13,6 +13,21 @@ pub struct Outcome {
     pub operations: usize,
     /// Wires of the plan that are not forwarding. Nothing of a failed wire is left in the kernel.
     pub failures: Vec<WireFailure>,
+    /// Wires among `failures` that forwarded before: their namespace or interface went away.
+    pub lost: Vec<WireId>,
+    /// Wires that failed before and forward now.
+    pub restored: Vec<WireId>,
+    /// What could not be taken away; the next full pass tries again.
+    pub postponed: Vec<Postponed>,
+}
+
+/// Something that should have been taken away and is still there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postponed {
+    /// The wire it belonged to, or the interface's name if the wire is not known; `None`: the node.
+    pub wire: Option<WireId>,
+    /// What was tried and what the kernel said.
+    pub message: String,
 }
 
 /// One wire that could not be made.

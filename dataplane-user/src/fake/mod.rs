@@ -1,0 +1,8 @@
+//! The datapath in memory, for tests: the same answers as the kernel's, a stable text of its state, and in
+//! [`Faulty`] a wrapper that refuses operations of any datapath.
+
+mod faulty;
+mod world;
+
+pub use faulty::{Fault, Faulty};
+pub use world::Fake;

@@ -1,0 +1,208 @@
+//! What the kernel holds: interfaces, positions and attachments, as one look found them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use dataplane_common::abi::{Generation, Position};
+use ipnet::IpNet;
+
+use crate::{
+    desired::{IfName, Mac, Neighbour, Route, VethEnd, WireId},
+    outcome::FailureKind,
+    ownership::Managed,
+};
+
+/// Where to look.
+#[derive(Clone, Debug, Default)]
+pub struct Scope<'a> {
+    /// Look at everything that is ours as well, not only at `looks`.
+    pub everything: bool,
+    /// The interfaces of the wires in question.
+    pub looks: Vec<Look<'a>>,
+    /// Indexes whose entries to look at although their interfaces may be gone.
+    pub indexes: Vec<u32>,
+}
+
+/// One interface to look at.
+#[derive(Clone, Debug)]
+pub struct Look<'a> {
+    /// The wire it belongs to or shall belong to.
+    pub wire: &'a WireId,
+    /// Its name in the agent's namespace.
+    pub host: IfName,
+    /// What is wanted of it.
+    pub want: Want<'a>,
+}
+
+/// What is wanted of an interface that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub enum Want<'a> {
+    /// A veth whose other end is this.
+    Veth(&'a VethEnd),
+    /// An existing interface, left as it is.
+    Existing,
+    /// That it be gone (or, for an existing interface, left alone).
+    Nothing,
+}
+
+/// What one look found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The node's generation word.
+    pub generation: Generation,
+    /// By name in the agent's namespace: every interface that is ours, that has our program, or that was looked for
+    /// and found.
+    pub interfaces: BTreeMap<IfName, HostInterface>,
+    /// Entries at indexes that none of `interfaces` has.
+    pub stray_positions: BTreeMap<u32, Position>,
+    /// Attachments that are left over from interfaces that are gone.
+    pub stray_attachments: BTreeSet<IfName>,
+    /// Why an end that was looked for cannot be made, by host name.
+    pub obstacles: BTreeMap<IfName, Obstacle>,
+}
+
+/// One interface in the agent's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostInterface {
+    /// Its index: the key of its position.
+    pub index: u32,
+    /// Set when it is ours; otherwise it belongs to somebody else and is never changed.
+    pub managed: Option<Managed>,
+    /// Octets.
+    pub mtu: u32,
+    /// Up, and set never to send a frame of its own. Always true for an interface that is not ours.
+    pub settled: bool,
+    /// Its entry in the forwarding table.
+    pub position: Option<Position>,
+    /// Whether our program is attached.
+    pub attached: bool,
+    /// The other end of the veth, if it was looked for in its namespace and found there.
+    pub inner: Option<Inner>,
+}
+
+/// The workload's end of a veth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// Hardware address.
+    pub mac: Mac,
+    /// Octets.
+    pub mtu: u32,
+    /// Whether it is up.
+    pub up: bool,
+    /// Addresses.
+    pub addresses: BTreeSet<Owned<IpNet>>,
+    /// Routes through it, without those the kernel makes of addresses.
+    pub routes: BTreeSet<Owned<Route>>,
+    /// Permanent neighbour entries.
+    pub neighbours: BTreeSet<Owned<Neighbour>>,
+}
+
+/// Something in a workload's namespace, and whether the agent put it there. What a workload added by itself stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owned<T> {
+    /// The thing.
+    pub value: T,
+    /// Whether it carries the agent's protocol number.
+    pub ours: bool,
+}
+
+/// Why an end cannot be made. Nothing was touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// The namespace file does not exist or leads to another namespace than planned.
+    #[error("network namespace {path} is gone: {detail}; the workload must ask again")]
+    NetnsGone {
+        /// Where it was.
+        path: String,
+        /// What was found there.
+        detail: String,
+    },
+    /// The agent would put the workload's end into its own namespace.
+    #[error("network namespace {path} is the agent's own; run the workload in a namespace of its own")]
+    OwnNetns {
+        /// Where it is.
+        path: String,
+    },
+    /// Something that is not ours has the name of the host end.
+    #[error("interface {host} in the agent's namespace is not Tieline's; rename or delete it")]
+    HostNameTaken {
+        /// The name.
+        host: IfName,
+    },
+    /// Something that is not ours has the name in the workload's namespace.
+    #[error("interface {name} exists in {path} and is not this wire's; ask for another name or delete it")]
+    NameTaken {
+        /// The name.
+        name: IfName,
+        /// The namespace.
+        path: String,
+    },
+    /// The existing interface that the plan names is not there.
+    #[error(
+        "interface {name} does not exist in the agent's namespace; create it or register the endpoint again"
+    )]
+    InterfaceGone {
+        /// The name.
+        name: IfName,
+    },
+    /// Another wire uses the existing interface.
+    #[error("interface {name} already carries wire {by}; an existing interface serves one wire at a time")]
+    InterfaceBusy {
+        /// The name.
+        name: IfName,
+        /// The wire that has it.
+        by: WireId,
+    },
+}
+
+impl Obstacle {
+    /// Its kind in the agent protocol.
+    #[must_use]
+    pub const fn kind(&self) -> FailureKind {
+        match self {
+            Self::NetnsGone { .. } => FailureKind::NetnsGone,
+            Self::OwnNetns { .. } | Self::HostNameTaken { .. } => FailureKind::Kernel,
+            Self::NameTaken { .. } | Self::InterfaceBusy { .. } => FailureKind::NameTaken,
+            Self::InterfaceGone { .. } => FailureKind::InterfaceGone,
+        }
+    }
+
+    /// The request field it is about, in NSM's spelling, and the value.
+    #[must_use]
+    pub fn field(&self) -> Option<(String, String)> {
+        match self {
+            Self::NetnsGone { path, .. } | Self::OwnNetns { path } => {
+                Some(("mechanism.parameters[inodeURL]".to_owned(), path.clone()))
+            }
+            Self::NameTaken { name, .. }
+            | Self::InterfaceGone { name }
+            | Self::InterfaceBusy { name, .. } => {
+                Some(("mechanism.parameters[name]".to_owned(), name.to_string()))
+            }
+            Self::HostNameTaken { .. } => None,
+        }
+    }
+}
+
+impl Observed {
+    /// Every entry of the forwarding table that was seen, by index.
+    pub fn positions(&self) -> impl Iterator<Item = (u32, Position)> + '_ {
+        let at_interfaces = self
+            .interfaces
+            .values()
+            .filter_map(|i| Some((i.index, i.position?)));
+        at_interfaces.chain(
+            self.stray_positions
+                .iter()
+                .map(|(index, position)| (*index, *position)),
+        )
+    }
+}
+
+/// Whether an address is one that the kernel gives an interface by itself.
+#[must_use]
+pub fn is_automatic(address: &IpNet) -> bool {
+    matches!(address.addr(), IpAddr::V6(v6) if v6.is_unicast_link_local())
+}

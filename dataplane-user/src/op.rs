@@ -1,0 +1,150 @@
+//! Operations: what to do, as data. The executor in [`crate::apply`] is the only one that does them.
+
+use std::net::IpAddr;
+
+use dataplane_common::abi::{Generation, HopKind, Position, PositionFlags};
+use ipnet::IpNet;
+
+use crate::{
+    desired::{IfName, Mac, Neighbour, NetnsRef, Route, VethEnd, WireId},
+    ownership::{Managed, Mark},
+};
+
+/// One operation and the wire it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Once a step of a wire has failed, its later steps are left out. `None`: for the node, or for something that
+    /// belongs to no known wire.
+    pub wire: Option<WireId>,
+    /// What to do.
+    pub op: Op,
+}
+
+/// One operation. Interfaces of the agent's namespace go by name: indexes are known once they exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Make a veth pair.
+    Create(Box<NewEnd>),
+    /// Bring a host end of ours back to how it is made: MTU, up, silent.
+    Settle(Settle),
+    /// Change a workload's end.
+    Configure(Box<InnerChange>),
+    /// Write a forwarding entry that counts from the plan's generation on.
+    Point(Point),
+    /// Attach the program.
+    Attach(IfName),
+    /// Put the generation word forward: every staged entry counts from here on.
+    Flip(Generation),
+    /// Take a forwarding entry away.
+    Unpoint(Unpoint),
+    /// Take the program off an interface that stays, or clean up after one that is gone.
+    Detach(IfName),
+    /// Delete a veth pair.
+    Delete(Managed),
+}
+
+/// A veth pair to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEnd {
+    /// Name of the host end.
+    pub host: IfName,
+    /// Its mark.
+    pub mark: Mark,
+    /// Octets, of both ends.
+    pub mtu: u32,
+    /// The workload's end.
+    pub end: VethEnd,
+}
+
+/// A host end to be put right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// The interface.
+    pub link: Managed,
+    /// Octets.
+    pub mtu: u32,
+}
+
+/// What to change at a workload's end. Removals go first: an address may move from one prefix length to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InnerChange {
+    /// The host end.
+    pub host: IfName,
+    /// The workload's namespace.
+    pub netns: NetnsRef,
+    /// The interface's name there.
+    pub name: IfName,
+    /// Set the MTU and bring the interface up.
+    pub mtu: Option<u32>,
+    /// Set the hardware address.
+    pub mac: Option<Mac>,
+    /// Neighbour entries that go.
+    pub remove_neighbours: Vec<IpAddr>,
+    /// Routes that go.
+    pub remove_routes: Vec<Route>,
+    /// Addresses that go.
+    pub remove_addresses: Vec<IpNet>,
+    /// Addresses that come.
+    pub add_addresses: Vec<IpNet>,
+    /// Routes that come.
+    pub add_routes: Vec<Route>,
+    /// Neighbour entries that come.
+    pub add_neighbours: Vec<Neighbour>,
+}
+
+impl InnerChange {
+    /// Nothing to change yet.
+    #[must_use]
+    pub fn none(host: IfName, end: &VethEnd) -> Self {
+        Self {
+            host,
+            netns: end.netns.clone(),
+            name: end.name.clone(),
+            mtu: None,
+            mac: None,
+            remove_neighbours: Vec::new(),
+            remove_routes: Vec::new(),
+            remove_addresses: Vec::new(),
+            add_addresses: Vec::new(),
+            add_routes: Vec::new(),
+            add_neighbours: Vec::new(),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.mtu.is_none()
+            && self.mac.is_none()
+            && self.remove_neighbours.is_empty()
+            && self.remove_routes.is_empty()
+            && self.remove_addresses.is_empty()
+            && self.add_addresses.is_empty()
+            && self.add_routes.is_empty()
+            && self.add_neighbours.is_empty()
+    }
+}
+
+/// A forwarding entry to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The interface at which packets enter.
+    pub at: IfName,
+    /// The interface they leave by.
+    pub to: IfName,
+    /// How they are handed over.
+    pub kind: HopKind,
+    /// What may enter.
+    pub flags: PositionFlags,
+    /// The entry that is there; its counters are kept.
+    pub was: Option<Position>,
+}
+
+/// A forwarding entry to be taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpoint {
+    /// Key of the entry.
+    pub index: u32,
+    /// Its counter slot, which is free afterwards.
+    pub slot: u32,
+}
