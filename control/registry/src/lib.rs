@@ -1,1 +1,27 @@
 //! The registry state machine: services, endpoints, connections, leases and address allocation, without IO or clock.
+//!
+//! [`Registry::handle`] takes a [`Command`] at a moment `now` and answers; [`Registry::take_effects`] then says what
+//! the shell around it must do: write records to the store *first*, then send the nodes their changes, tell the
+//! watchers, and answer those who wait for a wire ([`Settled`]). Each command happens entirely or not at all. The same
+//! commands at the same moments always give the same state, and [`Registry::restore`] from the records gives that
+//! state again.
+#![forbid(unsafe_code)]
+
+mod command;
+mod config;
+mod effects;
+mod nodes;
+mod record;
+mod refusal;
+mod state;
+
+pub use command::{
+    Applied, ApplyAction, Caller, Command, Granted, NodeFailure, NodeGeneration, NodeHello, ObservedWire,
+    Reply, WireFailureKind,
+};
+pub use config::RegistryConfig;
+pub use effects::{ChangeKind, Effects, RegistryEvent, Settled, Write};
+pub use nodes::NodeState;
+pub use record::{RECORD_VERSION, Record, RestoreError};
+pub use refusal::{Code, Refusal};
+pub use state::{Counts, Registry};

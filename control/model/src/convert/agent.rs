@@ -1,0 +1,204 @@
+//! `tieline.agent.v1`: who calls, and the wires of a node.
+
+use ipnet::IpNet;
+use tieline_proto::tieline::agent::v1 as proto;
+
+use super::{next_hop_text, required, to_texts};
+use crate::{
+    Attachment, ConnectionId, EndpointName, EndpointRegistration, IfName, Invalid, MacAddr, Mtu, Neighbour,
+    NetnsId, NetnsRef, NodeName, NodeWire, Payload, Route, ServiceName, VethEnd, WireEnd, Workload,
+};
+
+fn netns_from(field: &str, message: &proto::NetworkNamespace) -> Result<NetnsRef, Invalid> {
+    let id = NetnsId {
+        device: message.device,
+        inode: message.inode,
+    };
+    let id = Some(id).filter(|id| id.inode != 0);
+    NetnsRef::parse(&format!("{field}.path"), &message.path, id)
+}
+
+/// Device and inode 0 stand for a namespace that was declared by path.
+fn netns_to(netns: &NetnsRef) -> proto::NetworkNamespace {
+    let (device, inode) = netns.id().map_or((0, 0), |id| (id.device, id.inode));
+    proto::NetworkNamespace {
+        path: netns.path().to_owned(),
+        device,
+        inode,
+    }
+}
+
+impl TryFrom<proto::Workload> for Workload {
+    type Error = Invalid;
+
+    fn try_from(message: proto::Workload) -> Result<Self, Invalid> {
+        let netns = netns_from("workload.netns", &required("workload.netns", message.netns)?)?;
+        if netns.id().is_none() {
+            return Err(Invalid::new(
+                "workload.netns.inode",
+                "0",
+                "a caller's namespace comes with its identity",
+            ));
+        }
+        let workload = Self {
+            node: NodeName::parse("workload.node", &message.node)?,
+            uid: message.uid,
+            pid: message.pid,
+            netns,
+            cgroup: message.cgroup,
+            operator: message.operator,
+        };
+        workload.checked()
+    }
+}
+
+impl From<&Workload> for proto::Workload {
+    fn from(workload: &Workload) -> Self {
+        Self {
+            node: workload.node.to_string(),
+            uid: workload.uid,
+            pid: workload.pid,
+            netns: Some(netns_to(&workload.netns)),
+            cgroup: workload.cgroup.clone(),
+            operator: workload.operator,
+        }
+    }
+}
+
+/// Who registers, and what.
+pub fn registration(
+    message: proto::RegisterEndpointRequest,
+) -> Result<(Workload, EndpointRegistration), Invalid> {
+    let workload = Workload::try_from(required("workload", message.workload)?)?;
+    let endpoint = required("endpoint", message.endpoint)?;
+    let mut registration = EndpointRegistration::try_from(endpoint).map_err(|e| e.within("endpoint"))?;
+    if !message.interface.is_empty() {
+        let name = IfName::parse("interface", &message.interface)?;
+        registration.attachment = Some(Attachment::Interface(name));
+    }
+    Ok((workload, registration))
+}
+
+impl From<&NodeWire> for proto::Wire {
+    fn from(wire: &NodeWire) -> Self {
+        Self {
+            connection_id: wire.connection.to_string(),
+            network_service: wire.service.to_string(),
+            endpoint_name: wire.endpoint_name.to_string(),
+            payload: match wire.payload {
+                Payload::Ip => proto::Payload::Ip.into(),
+                Payload::Ethernet => proto::Payload::Ethernet.into(),
+            },
+            mtu: wire.mtu.octets(),
+            client: Some(end_to(&wire.client)),
+            endpoint: Some(end_to(&wire.endpoint)),
+        }
+    }
+}
+
+fn end_to(end: &WireEnd) -> proto::WireEnd {
+    use proto::wire_end::Attachment as End;
+    let attachment = match end {
+        WireEnd::Interface(name) => End::Interface(proto::InterfaceEnd {
+            name: name.to_string(),
+        }),
+        WireEnd::Veth(veth) => End::Veth(proto::VethEnd {
+            netns: Some(netns_to(&veth.netns)),
+            name: veth.name.to_string(),
+            mac: veth.mac.to_string(),
+            addresses: to_texts(&veth.addresses),
+            routes: veth
+                .routes
+                .iter()
+                .map(|route| proto::Route {
+                    prefix: route.prefix.to_string(),
+                    next_hop: next_hop_text(route),
+                })
+                .collect(),
+            neighbours: veth
+                .neighbours
+                .iter()
+                .map(|neighbour| proto::Neighbour {
+                    ip: neighbour.ip.to_string(),
+                    mac: neighbour.mac.to_string(),
+                })
+                .collect(),
+        }),
+    };
+    proto::WireEnd {
+        attachment: Some(attachment),
+    }
+}
+
+impl TryFrom<proto::Wire> for NodeWire {
+    type Error = Invalid;
+
+    fn try_from(message: proto::Wire) -> Result<Self, Invalid> {
+        let payload = match message.payload() {
+            proto::Payload::Ip => Payload::Ip,
+            proto::Payload::Ethernet => Payload::Ethernet,
+            proto::Payload::Unspecified => {
+                return Err(Invalid::new(
+                    "payload",
+                    message.payload.to_string(),
+                    "PAYLOAD_IP or PAYLOAD_ETHERNET",
+                ));
+            }
+        };
+        Ok(Self {
+            connection: ConnectionId::parse("connection_id", &message.connection_id)?,
+            service: ServiceName::parse("network_service", &message.network_service)?,
+            endpoint_name: EndpointName::parse("endpoint_name", &message.endpoint_name)?,
+            payload,
+            mtu: Mtu::parse("mtu", message.mtu)?,
+            client: end_from("client", message.client)?,
+            endpoint: end_from("endpoint", message.endpoint)?,
+        })
+    }
+}
+
+fn end_from(field: &str, end: Option<proto::WireEnd>) -> Result<WireEnd, Invalid> {
+    use proto::wire_end::Attachment as End;
+    match required(field, end.and_then(|end| end.attachment))? {
+        End::Interface(end) => Ok(WireEnd::Interface(IfName::parse(
+            &format!("{field}.interface.name"),
+            &end.name,
+        )?)),
+        End::Veth(end) => veth_from(end)
+            .map(WireEnd::Veth)
+            .map_err(|e| e.within(&format!("{field}.veth"))),
+    }
+}
+
+fn veth_from(message: proto::VethEnd) -> Result<VethEnd, Invalid> {
+    let address = |text: &String| {
+        text.parse::<IpNet>()
+            .map_err(|_| Invalid::new("addresses", text, "an address with prefix length"))
+    };
+    let neighbour = |one: &proto::Neighbour| {
+        let ip = one
+            .ip
+            .parse()
+            .map_err(|_| Invalid::new("neighbours.ip", &one.ip, "an address"))?;
+        Ok(Neighbour {
+            ip,
+            mac: MacAddr::parse("neighbours.mac", &one.mac)?,
+        })
+    };
+    Ok(VethEnd {
+        netns: netns_from("netns", &required("netns", message.netns)?)?,
+        name: IfName::parse("name", &message.name)?,
+        mac: MacAddr::parse("mac", &message.mac)?,
+        addresses: message.addresses.iter().map(address).collect::<Result<_, _>>()?,
+        routes: message
+            .routes
+            .iter()
+            .map(|route| Route::parse("routes", &route.prefix, &route.next_hop))
+            .collect::<Result<_, _>>()?,
+        neighbours: message
+            .neighbours
+            .iter()
+            .map(neighbour)
+            .collect::<Result<_, Invalid>>()?,
+    })
+}

@@ -1,0 +1,177 @@
+//! Names and ids.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Invalid,
+    limits::{MAX_ID_LEN, MAX_NAME_LEN, MAX_NAME_PART_LEN},
+};
+
+const NAME_RULE: &str = "a name is parts of a-z, 0-9 and \"-\", joined by \".\"; a part begins and ends with a \
+                         letter or digit and has at most 63 characters, the name at most 253";
+
+fn check_name(field: &str, value: &str) -> Result<(), Invalid> {
+    if let Some((_, domain)) = value.split_once('@') {
+        let rule = if domain.is_empty() {
+            "the registry domain after \"@\" is empty: leave out the \"@\"".to_owned()
+        } else {
+            format!(
+                "names in another registry domain (\"{domain}\") are not supported yet: leave out \"@{domain}\""
+            )
+        };
+        return Err(Invalid::new(field, value, rule));
+    }
+    let part_is_good = |part: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = part.as_bytes();
+        bytes.len() <= MAX_NAME_PART_LEN
+            && bytes.first().is_some_and(|b| inner(*b))
+            && bytes.last().is_some_and(|b| inner(*b))
+            && bytes.iter().all(|b| inner(*b) || *b == b'-')
+    };
+    if value.is_empty() {
+        return Err(Invalid::new(field, value, "a name is required"));
+    }
+    if value.len() > MAX_NAME_LEN || !value.split('.').all(part_is_good) {
+        return Err(Invalid::new(field, value, NAME_RULE));
+    }
+    Ok(())
+}
+
+fn check_id(field: &str, value: &str) -> Result<(), Invalid> {
+    if value.is_empty() {
+        return Err(Invalid::new(
+            field,
+            value,
+            "an id is required: choose any, for example a UUID",
+        ));
+    }
+    if value.len() > MAX_ID_LEN || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        let rule = format!("an id has at most {MAX_ID_LEN} printable ASCII characters and no spaces");
+        return Err(Invalid::new(field, value, rule));
+    }
+    Ok(())
+}
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $check:path) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `value`; an error names `field`.
+            pub fn parse(field: &str, value: &str) -> Result<Self, Invalid> {
+                $check(field, value)?;
+                Ok(Self(value.to_owned()))
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(value: &str) -> Result<Self, Invalid> {
+                Self::parse($field, value)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+
+            fn try_from(value: String) -> Result<Self, Invalid> {
+                $check($field, &value)?;
+                Ok(Self(value))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+text_type!(
+    /// Name of a NetworkService. A `@domain` suffix names another registry domain and is refused.
+    ServiceName, "network_service", check_name
+);
+text_type!(
+    /// Name of a NetworkServiceEndpoint.
+    EndpointName, "network_service_endpoint_name", check_name
+);
+text_type!(
+    /// Name of a node.
+    NodeName, "node", check_name
+);
+text_type!(
+    /// Id of a connection, chosen by its client: at most 128 printable ASCII characters.
+    ConnectionId, "connection.id", check_id
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_dns_label_syntax() {
+        for good in ["a", "gold-network", "a.b.c", "0", "x".repeat(63).as_str()] {
+            assert!(good.parse::<ServiceName>().is_ok(), "{good}");
+        }
+        let long = ["x".repeat(63).as_str(); 4].join(".");
+        for bad in [
+            "",
+            "A",
+            "a_b",
+            "-a",
+            "a-",
+            "a..b",
+            ".",
+            "a b",
+            "ä",
+            "x".repeat(64).as_str(),
+            long.as_str(),
+        ] {
+            let error = bad.parse::<ServiceName>().unwrap_err();
+            assert_eq!(error.field, "network_service", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_another_domain_is_refused_with_a_rule_that_says_so() {
+        let error = "gold@floating".parse::<ServiceName>().unwrap_err();
+        assert!(
+            error.rule.contains("\"floating\"") && error.rule.contains("not supported yet"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn ids_are_printable_and_short() {
+        assert!("nsc-1/α".parse::<ConnectionId>().is_err());
+        assert!("a b".parse::<ConnectionId>().is_err());
+        assert!("x".repeat(129).parse::<ConnectionId>().is_err());
+        assert!("x".repeat(128).parse::<ConnectionId>().is_ok());
+    }
+}

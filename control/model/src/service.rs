@@ -1,0 +1,262 @@
+//! NetworkService.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Invalid, Labels, MatchSelector, Mtu, ServiceName,
+    limits::{MAX_DESTINATIONS, MAX_MATCHES, MAX_PREFIXES, MAX_WEIGHT},
+};
+
+/// What a wire carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Payload {
+    /// IP packets: both ends are handed to the stack of the far side directly.
+    #[default]
+    Ip,
+    /// Ethernet frames, bit by bit.
+    Ethernet,
+}
+
+impl Payload {
+    /// Reads NSM's "IP" or "ETHERNET", empty being IP; an error names `field`.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        match text {
+            "" | "IP" => Ok(Self::Ip),
+            "ETHERNET" => Ok(Self::Ethernet),
+            _ => Err(Invalid::new(field, text, "a payload is \"IP\" or \"ETHERNET\"")),
+        }
+    }
+
+    /// NSM's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ip => "IP",
+            Self::Ethernet => "ETHERNET",
+        }
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How one of several endpoints is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum Policy {
+    /// In turn, by weight.
+    #[default]
+    RoundRobin,
+}
+
+impl Policy {
+    /// The word in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "RoundRobin",
+        }
+    }
+}
+
+/// One destination of a [`Match`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Labels that the endpoint must have registered for the service.
+    pub destination_selector: MatchSelector,
+    /// Its share of new connections among the match's destinations; 0 in all of them means equal shares, 0 in some
+    /// means none for these.
+    pub weight: u32,
+}
+
+/// One of a service's ordered rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    /// Labels that the request must carry; empty: any request.
+    pub source_selector: MatchSelector,
+    /// Where to; empty: any endpoint of the service.
+    pub routes: Vec<Destination>,
+    /// Whether the next match is tried when no endpoint is left here.
+    pub fallthrough: bool,
+    /// NSM's labels for choosing a forwarder: kept and shown; with one forwarder per node there is no choice.
+    pub metadata: Option<Labels>,
+}
+
+/// What providers publish and clients ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkService {
+    name: ServiceName,
+    payload: Payload,
+    matches: Vec<Match>,
+    selector: Labels,
+    policy: Policy,
+    prefixes: Vec<IpNet>,
+    excluded_prefixes: Vec<IpNet>,
+    mtu: Option<Mtu>,
+}
+
+impl NetworkService {
+    /// A service of this name with the defaults everywhere.
+    #[must_use]
+    pub fn new(name: ServiceName) -> Self {
+        Self {
+            name,
+            payload: Payload::default(),
+            matches: Vec::new(),
+            selector: Labels::default(),
+            policy: Policy::default(),
+            prefixes: Vec::new(),
+            excluded_prefixes: Vec::new(),
+            mtu: None,
+        }
+    }
+
+    /// With this payload.
+    #[must_use]
+    pub fn with_payload(mut self, payload: Payload) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// With these rules, in order.
+    pub fn with_matches(mut self, matches: Vec<Match>) -> Result<Self, Invalid> {
+        check_count("matches", matches.len(), MAX_MATCHES)?;
+        for (i, rule) in matches.iter().enumerate() {
+            check_count(
+                &format!("matches[{i}].routes"),
+                rule.routes.len(),
+                MAX_DESTINATIONS,
+            )?;
+            for (j, route) in rule.routes.iter().enumerate() {
+                if route.weight > MAX_WEIGHT {
+                    let field = format!("matches[{i}].routes[{j}].weight");
+                    let rule = format!("a weight is at most {MAX_WEIGHT}");
+                    return Err(Invalid::new(field, route.weight.to_string(), rule));
+                }
+            }
+        }
+        self.matches = matches;
+        Ok(self)
+    }
+
+    /// Only endpoints with these labels.
+    #[must_use]
+    pub fn with_selector(mut self, selector: Labels) -> Self {
+        self.selector = selector;
+        self
+    }
+
+    /// With this policy.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// With addresses from these prefixes, which must not overlap one another, less the excluded ones.
+    pub fn with_prefixes(mut self, prefixes: Vec<IpNet>, excluded: Vec<IpNet>) -> Result<Self, Invalid> {
+        check_count("prefixes", prefixes.len(), MAX_PREFIXES)?;
+        check_count("excluded_prefixes", excluded.len(), MAX_PREFIXES)?;
+        for (i, prefix) in prefixes.iter().enumerate() {
+            let overlaps = |other: &&IpNet| other.contains(prefix) || prefix.contains(*other);
+            if let Some(other) = prefixes.iter().take(i).find(overlaps) {
+                let rule = format!("overlaps {other} of the same service: keep one of them");
+                return Err(Invalid::new(format!("prefixes[{i}]"), prefix.to_string(), rule));
+            }
+        }
+        self.prefixes = prefixes;
+        self.excluded_prefixes = excluded;
+        Ok(self)
+    }
+
+    /// With this MTU as the most that its wires get.
+    #[must_use]
+    pub fn with_mtu(mut self, mtu: Option<Mtu>) -> Self {
+        self.mtu = mtu;
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// What its wires carry.
+    #[must_use]
+    pub fn payload(&self) -> Payload {
+        self.payload
+    }
+
+    /// Its rules, in order.
+    #[must_use]
+    pub fn matches(&self) -> &[Match] {
+        &self.matches
+    }
+
+    /// Labels that its endpoints must carry.
+    #[must_use]
+    pub fn selector(&self) -> &Labels {
+        &self.selector
+    }
+
+    /// How one of several endpoints is chosen.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Where its wires' addresses come from; empty: the default prefixes.
+    #[must_use]
+    pub fn prefixes(&self) -> &[IpNet] {
+        &self.prefixes
+    }
+
+    /// What is never given out.
+    #[must_use]
+    pub fn excluded_prefixes(&self) -> &[IpNet] {
+        &self.excluded_prefixes
+    }
+
+    /// The most that its wires get; `None`: the default for those who do not ask, and what they ask for the others.
+    #[must_use]
+    pub fn mtu(&self) -> Option<Mtu> {
+        self.mtu
+    }
+}
+
+pub(crate) fn check_count(field: &str, count: usize, most: usize) -> Result<(), Invalid> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        field,
+        format!("{count} entries"),
+        format!("at most {most}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_of_one_service_must_not_overlap() {
+        let prefixes = ["10.0.0.0/16", "fd00::/64", "10.0.7.0/24"]
+            .map(|p| p.parse().unwrap())
+            .to_vec();
+        let error = NetworkService::new("gold".parse().unwrap())
+            .with_prefixes(prefixes, Vec::new())
+            .unwrap_err();
+        assert_eq!(
+            (error.field.as_str(), error.value.as_str()),
+            ("prefixes[2]", "10.0.7.0/24")
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! What the registry is told, and what it answers.
+
+use tieline_model::{
+    Connection, ConnectionId, ConnectionRequest, EndpointName, EndpointRegistration, NetworkServiceEndpoint,
+    NodeName, Object, ObjectKind, Workload,
+};
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// An operator, over the admin API.
+    Operator,
+    /// A workload, over its node's agent.
+    Workload(Workload),
+}
+
+/// What the registry is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Create or change objects; all of them or none. Answer: [`Reply::Applied`].
+    Apply {
+        /// The objects, in the order of the results.
+        objects: Vec<Object>,
+        /// Only say what would happen.
+        dry_run: bool,
+    },
+    /// Remove an object. Answer: [`Reply::Done`].
+    Delete {
+        /// Its kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+    },
+    /// Register an endpoint, or refresh or change its registration. Answer: [`Reply::Endpoint`].
+    RegisterEndpoint {
+        /// Who registers.
+        caller: Workload,
+        /// What.
+        registration: EndpointRegistration,
+    },
+    /// Remove a registration; an unknown name is not an error. Answer: [`Reply::Done`].
+    UnregisterEndpoint {
+        /// Who asks.
+        caller: Caller,
+        /// The endpoint.
+        name: EndpointName,
+    },
+    /// Create, refresh or change a connection. Answer: [`Reply::Connection`].
+    Request {
+        /// Whose it is or becomes: the client's workload.
+        caller: Workload,
+        /// What is asked for.
+        request: Box<ConnectionRequest>,
+    },
+    /// Remove a connection; an unknown id is not an error. Answer: [`Reply::Done`], which names the plan that the wire
+    /// is gone with.
+    Close {
+        /// Who asks.
+        caller: Caller,
+        /// The connection.
+        id: ConnectionId,
+    },
+    /// A node's agent began its session. Answer: [`Reply::Node`]; then send it [`crate::Registry::node_snapshot`] and,
+    /// from there on, its changes.
+    NodeHello(NodeHello),
+    /// A node's session ended. Who waits for a new wire there is refused, and the wire is forgotten. Answer:
+    /// [`Reply::Done`].
+    NodeBye {
+        /// The node.
+        node: NodeName,
+    },
+    /// A node has carried out its plan up to `generation`. Answer: [`Reply::Done`].
+    NodeReport {
+        /// The node.
+        node: NodeName,
+        /// The plan.
+        generation: u64,
+        /// The wires that could not be made.
+        failures: Vec<NodeFailure>,
+    },
+    /// A node saw a wire change by itself. Answer: [`Reply::Done`].
+    Observe {
+        /// The node.
+        node: NodeName,
+        /// The connection.
+        id: ConnectionId,
+        /// What it saw.
+        wire: ObservedWire,
+    },
+}
+
+/// What an agent says when its session begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeHello {
+    /// The node.
+    pub node: NodeName,
+    /// Release of the agent.
+    pub version: String,
+    /// The generation in the node's kernel, 0 if none.
+    pub generation: u64,
+    /// "tcx" or "clsact".
+    pub attach_backend: String,
+    /// How many wires the node can hold.
+    pub max_wires: u32,
+}
+
+/// A wire that an agent could not make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFailure {
+    /// The connection.
+    pub id: ConnectionId,
+    /// Of what kind the failure is.
+    pub kind: WireFailureKind,
+    /// The request's field that it is about, in NSM's spelling; empty if none.
+    pub field: String,
+    /// The field's value.
+    pub value: String,
+    /// What was tried, what the kernel said, what to do.
+    pub message: String,
+}
+
+/// Why a wire could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WireFailureKind {
+    /// The workload's network namespace does not exist.
+    NetnsGone,
+    /// The interface name is in use by something that is not ours.
+    NameTaken,
+    /// The existing interface that an endpoint named is not there.
+    InterfaceGone,
+    /// An address or route conflicts with one that is not ours.
+    AddressTaken,
+    /// The node's tables are full.
+    Capacity,
+    /// Anything else.
+    Kernel,
+}
+
+/// What an agent saw of a wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObservedWire {
+    /// It does not forward.
+    Lost {
+        /// Why.
+        message: String,
+    },
+    /// It forwards again.
+    Restored,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// What became of each object.
+    Applied(Vec<Applied>),
+    /// The endpoint as registered, with the lease granted.
+    Endpoint(Box<NetworkServiceEndpoint>),
+    /// The connection.
+    Connection(Box<Granted>),
+    /// The node's plan.
+    Node(NodeGeneration),
+    /// It is done; if wires went, these plans carry it out.
+    Done(Vec<NodeGeneration>),
+}
+
+/// A connection as granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The connection.
+    pub connection: Connection,
+    /// The plan that its wire stands with. `None`: nothing changed, answer at once. `Some`: answer when
+    /// [`crate::Effects::settled`] names the connection.
+    pub settles: Option<NodeGeneration>,
+}
+
+/// A plan of a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeGeneration {
+    /// The node.
+    pub node: NodeName,
+    /// The plan.
+    pub generation: u64,
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: String,
+    /// What happened, or would.
+    pub action: ApplyAction,
+    /// What the operator should know although it was accepted.
+    pub warnings: Vec<String>,
+}
+
+/// What applying an object does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApplyAction {
+    /// It was not there.
+    Created,
+    /// It was there and differed.
+    Changed,
+    /// It was there just so.
+    Unchanged,
+}
