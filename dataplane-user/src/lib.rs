@@ -11,6 +11,7 @@ pub mod desired;
 pub mod diff;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod object;
 pub mod observed;
 pub mod op;
 pub mod outcome;
@@ -18,3 +19,5 @@ pub mod ownership;
 pub mod reconcile;
 pub mod slots;
 mod view;
+
+pub use object::OBJECT;
