@@ -5,11 +5,12 @@
 //! [`datapath::Datapath`], and [`reconcile`] puts them together. The *agent* half is asynchronous: the session with
 //! control, the local API for workloads, metrics and health.
 
+pub mod agent;
 pub mod apply;
 pub mod datapath;
 pub mod desired;
 pub mod diff;
-#[cfg(feature = "fake")]
+#[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod object;
 pub mod observed;

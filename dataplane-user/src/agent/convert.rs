@@ -1,0 +1,355 @@
+//! Control's messages → [`Desired`]: every value is checked here, so that nothing behind can hold an invalid one.
+//!
+//! A wire that cannot be understood is a failure of that wire alone: it is taken out of the plan and reported, and
+//! the rest of the plan goes on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    path::{Component, Path, PathBuf},
+};
+
+use dataplane_common::{
+    abi::Generation,
+    limits::{MAX_MTU, MIN_MTU},
+};
+use ipnet::IpNet;
+use tieline_proto::tieline::agent::v1 as proto;
+
+use crate::desired::{
+    Change, Desired, End, IfName, InterfaceEnd, Mac, Neighbour, NetnsId, NetnsRef, Payload, Route, VethEnd,
+    Wire, WireId,
+};
+
+/// The longest connection id in bytes. Ids become parts of interface aliases and metrics.
+pub(crate) const MAX_ID_LEN: usize = 128;
+/// The most addresses, routes or neighbours one end may have, each.
+const MAX_PER_END: usize = 1024;
+
+/// A wire that control planned and this agent cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("field `{field}`: value {value:?}: {rule}")]
+pub(crate) struct InvalidWire {
+    /// Id of the wire's connection, as it was sent.
+    pub(crate) wire: String,
+    /// Which field, by its path in the message.
+    pub(crate) field: String,
+    /// What it holds.
+    pub(crate) value: String,
+    /// What it should hold.
+    pub(crate) rule: &'static str,
+}
+
+impl InvalidWire {
+    /// As control reads it.
+    pub(crate) fn into_proto(self) -> proto::WireFailure {
+        proto::WireFailure {
+            message: format!(
+                "{self}; control and agent disagree about the plan: upgrade the older of the two"
+            ),
+            connection_id: self.wire,
+            kind: proto::FailureKind::Invalid.into(),
+            field: self.field,
+            value: self.value,
+        }
+    }
+}
+
+/// A whole plan, and what of it was not valid.
+#[derive(Debug)]
+pub(crate) struct CheckedPlan {
+    pub(crate) desired: Desired,
+    pub(crate) invalid: Vec<InvalidWire>,
+}
+
+/// A change, and what of it was not valid. Wires that are not valid are among those that go: nothing is known of
+/// what they should do.
+#[derive(Debug)]
+pub(crate) struct CheckedChange {
+    pub(crate) parent: Generation,
+    pub(crate) change: Change,
+    pub(crate) invalid: Vec<InvalidWire>,
+}
+
+/// Checks a snapshot.
+pub(crate) fn snapshot(snapshot: proto::Snapshot) -> CheckedPlan {
+    let (wires, invalid) = wires(snapshot.wires);
+    CheckedPlan {
+        desired: Desired {
+            generation: snapshot.generation,
+            wires,
+        },
+        invalid,
+    }
+}
+
+/// Checks a delta.
+pub(crate) fn delta(delta: proto::Delta) -> CheckedChange {
+    let (upsert, invalid) = wires(delta.upsert);
+    let mut remove: BTreeSet<WireId> = delta.remove.into_iter().map(WireId).collect();
+    // A wire in both lists is there after the change.
+    remove.retain(|id| !upsert.contains_key(id));
+    remove.extend(invalid.iter().map(|bad| WireId(bad.wire.clone())));
+    CheckedChange {
+        parent: delta.parent,
+        change: Change {
+            generation: delta.generation,
+            upsert: upsert.into_values().collect(),
+            remove: remove.into_iter().collect(),
+        },
+        invalid,
+    }
+}
+
+fn wires(list: Vec<proto::Wire>) -> (BTreeMap<WireId, Wire>, Vec<InvalidWire>) {
+    let mut valid = BTreeMap::new();
+    let mut invalid: Vec<InvalidWire> = Vec::new();
+    for message in list {
+        let id = message.connection_id.clone();
+        match wire(message) {
+            Ok(wire) if !valid.contains_key(&wire.id) && invalid.iter().all(|bad| bad.wire != id) => {
+                valid.insert(wire.id.clone(), wire);
+            }
+            Ok(wire) => {
+                valid.remove(&wire.id);
+                invalid.push(InvalidWire {
+                    wire: id.clone(),
+                    field: "connection_id".into(),
+                    value: id,
+                    rule: "must name one wire of the message only",
+                });
+            }
+            Err(bad) => invalid.push(bad),
+        }
+    }
+    for bad in &invalid {
+        valid.remove(&WireId(bad.wire.clone()));
+    }
+    (valid, invalid)
+}
+
+/// Where in the message a value stands; becomes text only when something is wrong.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    wire: &'a str,
+    side: &'a str,
+}
+
+impl At<'_> {
+    fn invalid(self, field: &str, value: impl fmt::Display, rule: &'static str) -> InvalidWire {
+        let field = if self.side.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{}.{field}", self.side)
+        };
+        InvalidWire {
+            wire: self.wire.to_owned(),
+            field,
+            value: value.to_string(),
+            rule,
+        }
+    }
+}
+
+/// Checks one wire.
+pub(crate) fn wire(message: proto::Wire) -> Result<Wire, InvalidWire> {
+    let id = message.connection_id;
+    let at = At { wire: &id, side: "" };
+    if id.is_empty() || id.len() > MAX_ID_LEN || id.contains(|c: char| c.is_control()) {
+        return Err(at.invalid(
+            "connection_id",
+            &id,
+            "must have 1 to 128 bytes and no control characters",
+        ));
+    }
+    if !(MIN_MTU..=MAX_MTU).contains(&message.mtu) {
+        return Err(at.invalid("mtu", message.mtu, "must lie between 1280 and 65535"));
+    }
+    let payload = match proto::Payload::try_from(message.payload) {
+        Ok(proto::Payload::Ip) => Payload::Ip,
+        Ok(proto::Payload::Ethernet) => Payload::Ethernet,
+        Ok(proto::Payload::Unspecified) | Err(_) => {
+            return Err(at.invalid(
+                "payload",
+                message.payload,
+                "must be PAYLOAD_IP (1) or PAYLOAD_ETHERNET (2)",
+            ));
+        }
+    };
+    let client = end(At { side: "client", ..at }, message.client)?;
+    let endpoint = end(
+        At {
+            side: "endpoint",
+            ..at
+        },
+        message.endpoint,
+    )?;
+    Ok(Wire {
+        network_service: message.network_service,
+        endpoint_name: message.endpoint_name,
+        payload,
+        mtu: message.mtu,
+        client,
+        endpoint,
+        id: WireId(id),
+    })
+}
+
+fn end(at: At<'_>, end: Option<proto::WireEnd>) -> Result<End, InvalidWire> {
+    match end.and_then(|end| end.attachment) {
+        Some(proto::wire_end::Attachment::Veth(veth)) => Ok(End::Veth(veth_end(at, veth)?)),
+        Some(proto::wire_end::Attachment::Interface(interface)) => Ok(End::Interface(InterfaceEnd {
+            name: if_name(at, "interface.name", &interface.name)?,
+        })),
+        None => Err(at.invalid("attachment", "", "must be set: a veth or an existing interface")),
+    }
+}
+
+fn veth_end(at: At<'_>, end: proto::VethEnd) -> Result<VethEnd, InvalidWire> {
+    let netns = end
+        .netns
+        .ok_or_else(|| at.invalid("veth.netns", "", "must be set"))?;
+    for (field, length) in [
+        ("veth.addresses", end.addresses.len()),
+        ("veth.routes", end.routes.len()),
+        ("veth.neighbours", end.neighbours.len()),
+    ] {
+        if length > MAX_PER_END {
+            return Err(at.invalid(field, length, "must have at most 1024 entries"));
+        }
+    }
+    Ok(VethEnd {
+        netns: netns_ref(at, &netns)?,
+        name: if_name(at, "veth.name", &end.name)?,
+        mac: mac(at, "veth.mac", &end.mac)?,
+        addresses: end
+            .addresses
+            .iter()
+            .map(|text| address(at, text))
+            .collect::<Result<_, _>>()?,
+        routes: end
+            .routes
+            .iter()
+            .map(|message| route(at, message))
+            .collect::<Result<_, _>>()?,
+        neighbours: end
+            .neighbours
+            .iter()
+            .map(|message| neighbour(at, message))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn netns_ref(at: At<'_>, message: &proto::NetworkNamespace) -> Result<NetnsRef, InvalidWire> {
+    let path = PathBuf::from(&message.path);
+    let plain = |path: &Path| {
+        path.components()
+            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+    };
+    if !path.is_absolute() || !plain(&path) || message.path.contains('\0') {
+        return Err(at.invalid(
+            "veth.netns.path",
+            &message.path,
+            "must be an absolute path without '..'",
+        ));
+    }
+    if message.inode == 0 {
+        return Err(at.invalid("veth.netns.inode", 0, "must be the inode number of the namespace"));
+    }
+    Ok(NetnsRef {
+        path,
+        id: NetnsId {
+            device: message.device,
+            inode: message.inode,
+        },
+    })
+}
+
+fn if_name(at: At<'_>, field: &str, name: &str) -> Result<IfName, InvalidWire> {
+    IfName::new(name).map_err(|_| {
+        at.invalid(
+            field,
+            name,
+            "must have 1 to 15 bytes, without '/', ':' or white space, and not be '.' or '..'",
+        )
+    })
+}
+
+fn mac(at: At<'_>, field: &str, text: &str) -> Result<Mac, InvalidWire> {
+    let Some(octets) = parse_mac(text) else {
+        return Err(at.invalid(field, text, "must be six octets as xx:xx:xx:xx:xx:xx"));
+    };
+    if octets[0] & 1 != 0 || octets == [0; 6] {
+        return Err(at.invalid(field, text, "must be a unicast address that is not zero"));
+    }
+    Ok(Mac(octets))
+}
+
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut octets = [0; 6];
+    let mut parts = text.split(':');
+    for octet in &mut octets {
+        let part = parts
+            .next()
+            .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        *octet = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(octets)
+}
+
+fn address(at: At<'_>, text: &str) -> Result<IpNet, InvalidWire> {
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| at.invalid("veth.addresses", text, "must be an address with a prefix length"))?;
+    if net.addr().is_unspecified() || net.addr().is_multicast() || net.addr().is_loopback() {
+        return Err(at.invalid(
+            "veth.addresses",
+            text,
+            "must be a unicast address that is not a loopback address",
+        ));
+    }
+    Ok(net)
+}
+
+fn route(at: At<'_>, message: &proto::Route) -> Result<Route, InvalidWire> {
+    let prefix: IpNet = message
+        .prefix
+        .parse()
+        .map_err(|_| at.invalid("veth.routes.prefix", &message.prefix, "must be a prefix"))?;
+    if prefix.trunc() != prefix {
+        return Err(at.invalid(
+            "veth.routes.prefix",
+            &message.prefix,
+            "must have no bits beyond its length",
+        ));
+    }
+    let next_hop = match message.next_hop.as_str() {
+        "" => None,
+        text => Some(ip(at, "veth.routes.next_hop", text)?),
+    };
+    if next_hop.is_some_and(|hop| hop.is_ipv4() != prefix.addr().is_ipv4()) {
+        return Err(at.invalid(
+            "veth.routes.next_hop",
+            &message.next_hop,
+            "must be of the prefix's address family",
+        ));
+    }
+    Ok(Route { prefix, next_hop })
+}
+
+fn neighbour(at: At<'_>, message: &proto::Neighbour) -> Result<Neighbour, InvalidWire> {
+    Ok(Neighbour {
+        ip: ip(at, "veth.neighbours.ip", &message.ip)?,
+        mac: mac(at, "veth.neighbours.mac", &message.mac)?,
+    })
+}
+
+fn ip(at: At<'_>, field: &str, text: &str) -> Result<IpAddr, InvalidWire> {
+    text.parse()
+        .map_err(|_| at.invalid(field, text, "must be an IP address"))
+}
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

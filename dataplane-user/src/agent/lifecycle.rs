@@ -1,0 +1,198 @@
+//! From start to end: what is started in which order, what its end means, and who waits for whom.
+
+use std::{
+    fs::{self, File, TryLockError},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    config::Config,
+    dial,
+    error::{AgentError, StartError},
+    local_api::{Api, Attestor, Listener, own_netns},
+    session::Session,
+    status::Status,
+    telemetry::{AgentHandle, Jobs},
+    worker::{self, Job},
+};
+use crate::datapath::Datapath;
+
+/// How long open calls may take to end at shutdown. Nothing is lost when they do not: control has the intent.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Connections accepted and not yet served.
+const MAX_ACCEPTED: usize = 16;
+
+/// An agent that has not started.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    status: Arc<Status>,
+    jobs: Jobs,
+}
+
+impl Agent {
+    /// An agent, and the handle to look into it. Nothing is touched yet.
+    pub fn new(config: Config) -> Result<(Self, AgentHandle), AgentError> {
+        config.validate()?;
+        let status = Arc::new(Status::new(&config.node));
+        let jobs = Jobs::default();
+        let handle = AgentHandle::new(Arc::clone(&status), Arc::clone(&jobs));
+        Ok((Self { config, status, jobs }, handle))
+    }
+
+    /// Runs on the datapath that `make` returns, until `shutdown` or until a part of the agent fails. `make` is
+    /// called on the thread that will own the datapath.
+    ///
+    /// Whatever is in the kernel stays there and goes on forwarding, in every case.
+    pub async fn run_on<D, F>(self, make: F, shutdown: CancellationToken) -> Result<(), AgentError>
+    where
+        D: Datapath + 'static,
+        F: FnOnce() -> Result<D, StartError> + Send + 'static,
+    {
+        let _lock = lock_state_dir(&self.config)?;
+        let channel = dial::channel(&self.config.control)?;
+        let own = own_netns().map_err(|error| AgentError::Datapath(error.into()))?;
+        let listener = Listener::bind(&self.config.socket)?;
+        let worker = worker::spawn(make, Arc::clone(&self.status)).map_err(AgentError::Thread)?;
+        let worker::Handle {
+            jobs,
+            started,
+            mut ended,
+            thread,
+        } = worker;
+        match started.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(AgentError::Datapath(error)),
+            Err(_) => return Err(task_ended("worker", "it panicked at its start")),
+        }
+        self.jobs.get_or_init(|| jobs.downgrade());
+        let tasks = CancellationToken::new();
+        let mut set = self.start(channel, own, listener, &jobs, &tasks);
+        drop(jobs);
+        let result = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            ended = first_end(&mut set) => Err(ended),
+            said = &mut ended => Err(task_ended("worker", if said.is_ok() { "it ended" } else { "it panicked" })),
+        };
+        info!("shutting down; wires keep forwarding");
+        tasks.cancel();
+        if tokio::time::timeout(DRAIN_TIMEOUT, async { while set.join_next().await.is_some() {} })
+            .await
+            .is_err()
+        {
+            warn!("some calls did not end in time and are cut off");
+            set.shutdown().await;
+        }
+        // Every sender of jobs is gone with the tasks: the worker does what it has accepted, and ends.
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            warn!("the worker panicked; the next start repairs what it left");
+        }
+        result
+    }
+
+    fn start(
+        self,
+        channel: tonic::transport::Channel,
+        own: crate::desired::NetnsId,
+        listener: Listener,
+        jobs: &mpsc::Sender<Job>,
+        tasks: &CancellationToken,
+    ) -> JoinSet<AgentError> {
+        let mut set = JoinSet::new();
+        let (accepted_tx, accepted) = mpsc::channel(MAX_ACCEPTED);
+        let api = Api {
+            channel: channel.clone(),
+            address: self.config.control.to_string().into(),
+            attestor: Attestor::new(&self.config.node, own),
+            status: Arc::clone(&self.status),
+            jobs: jobs.downgrade(),
+            shutdown: tasks.clone(),
+        };
+        info!(socket = %self.config.socket.display(), control = %self.config.control, "agent ready");
+        spawn(&mut set, "listener", listener.run(accepted_tx, tasks.clone()));
+        set.spawn(async move {
+            match api.serve(accepted).await {
+                Ok(()) => task_ended("local API", "it ended"),
+                Err(error) => error,
+            }
+        });
+        let Some(datapath) = self.status.datapath().cloned() else {
+            // Cannot be: the worker has said that it started.
+            set.spawn(async { task_ended("session", "the datapath is not described") });
+            return set;
+        };
+        let session = Session {
+            channel,
+            datapath,
+            jobs: jobs.clone(),
+            status: self.status,
+        };
+        spawn(&mut set, "session", session.run(tasks.clone()));
+        spawn(
+            &mut set,
+            "repair timer",
+            repair(jobs.clone(), self.config.resync_interval, tasks.clone()),
+        );
+        set
+    }
+}
+
+fn spawn(set: &mut JoinSet<AgentError>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    set.spawn(async move {
+        task.await;
+        task_ended(name, "it ended")
+    });
+}
+
+fn task_ended(task: &'static str, reason: &str) -> AgentError {
+    AgentError::TaskEnded {
+        task,
+        reason: reason.to_owned(),
+    }
+}
+
+/// The first task that ends, which none should.
+async fn first_end(set: &mut JoinSet<AgentError>) -> AgentError {
+    match set.join_next().await {
+        Some(Ok(error)) => error,
+        Some(Err(error)) => task_ended("a task", &error.to_string()),
+        None => task_ended("all tasks", "there is none"),
+    }
+}
+
+/// Asks for a full pass from time to time, unless the worker has enough to do.
+async fn repair(jobs: mpsc::Sender<Job>, interval: Duration, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        // A full queue means that passes are being made anyway.
+        let _ = jobs.try_send(Job::Repair);
+    }
+}
+
+/// Makes sure that no other agent uses the same state. The lock goes with the process, however it ends.
+fn lock_state_dir(config: &Config) -> Result<File, AgentError> {
+    let path = &config.state_dir;
+    let unusable = |source| AgentError::StateDir {
+        path: path.clone(),
+        source,
+    };
+    fs::create_dir_all(path).map_err(unusable)?;
+    let folder = File::open(path).map_err(unusable)?;
+    match folder.try_lock() {
+        Ok(()) => Ok(folder),
+        Err(TryLockError::WouldBlock) => Err(AgentError::AlreadyRunning { path: path.clone() }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}

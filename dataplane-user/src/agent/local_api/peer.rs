@@ -1,0 +1,132 @@
+//! Who is at the other end of a connection, as the kernel says.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::PathBuf,
+};
+
+use nix::sys::socket::{getsockopt, sockopt};
+use tokio::net::UnixStream;
+
+use super::super::error::CallError;
+use crate::desired::NetnsId;
+
+/// The process that opened a connection.
+///
+/// The number of a process can be given to another one when it ends. So its folder in `/proc` is opened once and
+/// held: what is read through it is about that process or fails, never about a later one with the same number.
+/// On Linux 6.5 on, the socket's own handle of the process (`SO_PEERPIDFD`) proves that the folder is the right
+/// one; below, the folder's owner must be the user that the socket names, and the time between connecting and
+/// accepting is the only gap.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) uid: u32,
+    pub(crate) pid: u32,
+    folder: File,
+}
+
+impl Peer {
+    /// Asks the kernel about the process that opened `stream`.
+    pub(crate) fn of(stream: &UnixStream) -> Result<Self, CallError> {
+        let unknown = |what: &str, error: io::Error| CallError::UnknownCaller(format!("{what}: {error}"));
+        let handle = peer_handle(stream);
+        let credentials = stream
+            .peer_cred()
+            .map_err(|error| unknown("no peer credentials", error))?;
+        let (uid, pid) = (credentials.uid(), credentials.pid().unwrap_or(0));
+        let Ok(pid @ 1..) = u32::try_from(pid) else {
+            return Err(CallError::UnknownCaller(
+                "it is not in the agent's pid namespace".to_owned(),
+            ));
+        };
+        let folder = open_folder(pid).map_err(|error| unknown("its process has ended", error))?;
+        let peer = Self { uid, pid, folder };
+        let same = match handle {
+            Some(handle) => still_means(&handle, pid),
+            None => peer.folder.metadata().map(|m| m.uid() == uid || uid == 0),
+        };
+        match same {
+            Ok(true) => Ok(peer),
+            Ok(false) => Err(CallError::UnknownCaller("its process has ended".to_owned())),
+            Err(error) => Err(unknown("its process cannot be looked at", error)),
+        }
+    }
+
+    /// The network namespace it is in at this moment.
+    pub(crate) fn netns(&self) -> Result<NetnsId, CallError> {
+        let metadata = fs::metadata(self.path("ns/net")).map_err(|error| gone(&error))?;
+        Ok(NetnsId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+
+    /// Its path in the cgroup2 hierarchy; empty when it is in none.
+    pub(crate) fn cgroup(&self) -> Result<String, CallError> {
+        let text = fs::read_to_string(self.path("cgroup")).map_err(|error| gone(&error))?;
+        Ok(unified_cgroup(&text).to_owned())
+    }
+
+    /// Whether it may act for other workloads: root, in the agent's own user and pid namespaces. Root of a
+    /// container is not.
+    pub(crate) fn is_operator(&self) -> Result<bool, CallError> {
+        if self.uid != 0 {
+            return Ok(false);
+        }
+        for namespace in ["ns/user", "ns/pid"] {
+            let theirs = fs::metadata(self.path(namespace)).map_err(|error| gone(&error))?;
+            let ours =
+                fs::metadata(PathBuf::from("/proc/self").join(namespace)).map_err(|error| gone(&error))?;
+            if (theirs.dev(), theirs.ino()) != (ours.dev(), ours.ino()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.folder.as_raw_fd()))
+    }
+}
+
+fn gone(error: &io::Error) -> CallError {
+    CallError::UnknownCaller(format!("its process cannot be looked at: {error}"))
+}
+
+fn open_folder(pid: u32) -> io::Result<File> {
+    fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_CLOEXEC)
+        .open(format!("/proc/{pid}"))
+}
+
+/// The socket's handle of the process at its other end; `None` on kernels without it.
+fn peer_handle(stream: &UnixStream) -> Option<OwnedFd> {
+    getsockopt(&stream.as_fd(), sockopt::PeerPidfd).ok()
+}
+
+/// Whether `handle` is that of a living process with the number `pid`.
+fn still_means(handle: &OwnedFd, pid: u32) -> io::Result<bool> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()))?;
+    Ok(handle_pid(&text) == Some(i64::from(pid)))
+}
+
+/// The number in a pidfd's fdinfo: -1 once the process has ended.
+fn handle_pid(fdinfo: &str) -> Option<i64> {
+    fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:"))
+        .and_then(|number| number.trim().parse().ok())
+}
+
+/// The `0::PATH` line of `/proc/PID/cgroup` (cgroups(7)).
+fn unified_cgroup(text: &str) -> &str {
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or("")
+}

@@ -1,0 +1,129 @@
+//! What the agent's parts tell one another and the operator: one writer per value, any number of readers.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+use dataplane_common::abi::Generation;
+use tokio::sync::watch;
+
+use super::telemetry::Metrics;
+use crate::datapath::Description;
+
+/// The session with control, as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SessionState {
+    /// Control has sent the node's plan and is listening.
+    Up,
+    /// It has not, or does not any more.
+    Away {
+        /// A sentence without full stop.
+        reason: String,
+    },
+}
+
+/// Shared by every part of one agent. The values are independent of one another, so relaxed order is enough.
+#[derive(Debug)]
+pub(crate) struct Status {
+    pub(crate) node: String,
+    pub(crate) metrics: Metrics,
+    session: watch::Sender<SessionState>,
+    planned: AtomicU64,
+    applied: AtomicU64,
+    has_plan: AtomicBool,
+    serving: AtomicBool,
+    wires: AtomicUsize,
+    forwarding: AtomicUsize,
+    datapath: OnceLock<Description>,
+}
+
+impl Status {
+    pub(crate) fn new(node: &str) -> Self {
+        let reason = "no session has been opened yet".to_owned();
+        Self {
+            node: node.to_owned(),
+            metrics: Metrics::default(),
+            session: watch::Sender::new(SessionState::Away { reason }),
+            planned: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            has_plan: AtomicBool::new(false),
+            serving: AtomicBool::new(false),
+            wires: AtomicUsize::new(0),
+            forwarding: AtomicUsize::new(0),
+            datapath: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn session(&self) -> SessionState {
+        self.session.borrow().clone()
+    }
+
+    /// Follows the session's state.
+    pub(crate) fn watch_session(&self) -> watch::Receiver<SessionState> {
+        self.session.subscribe()
+    }
+
+    pub(crate) fn set_session(&self, state: SessionState) {
+        self.session.send_replace(state);
+    }
+
+    /// The generation of the latest plan.
+    pub(crate) fn planned(&self) -> Generation {
+        self.planned.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_planned(&self, generation: Generation) {
+        self.planned.store(generation, Ordering::Relaxed);
+    }
+
+    /// The generation in the kernel.
+    pub(crate) fn applied(&self) -> Generation {
+        self.applied.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_applied(&self, generation: Generation) {
+        self.applied.store(generation, Ordering::Relaxed);
+    }
+
+    /// Whether a whole plan has been applied since the agent started.
+    pub(crate) fn has_plan(&self) -> bool {
+        self.has_plan.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_has_plan(&self) {
+        self.has_plan.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the local API accepts calls.
+    pub(crate) fn serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Relaxed);
+    }
+
+    /// How many wires the plan has, and how many of them forward.
+    pub(crate) fn wire_counts(&self) -> (usize, usize) {
+        (
+            self.wires.load(Ordering::Relaxed),
+            self.forwarding.load(Ordering::Relaxed),
+        )
+    }
+
+    pub(crate) fn set_wire_counts(&self, (wires, forwarding): (usize, usize)) {
+        self.wires.store(wires, Ordering::Relaxed);
+        self.forwarding.store(forwarding, Ordering::Relaxed);
+    }
+
+    /// What the datapath is, once it has started.
+    pub(crate) fn datapath(&self) -> Option<&Description> {
+        self.datapath.get()
+    }
+
+    /// Only the first call counts: an agent has one datapath.
+    pub(crate) fn set_datapath(&self, description: Description) {
+        self.datapath.get_or_init(|| description);
+    }
+}

@@ -1,0 +1,352 @@
+//! The one thread that changes the kernel.
+//!
+//! Netlink and bpf(2) block, so they have a thread of their own; the asynchronous side gives it jobs through a
+//! bounded channel, and its answers go to the session that asked. Deltas that queue up while it works become one
+//! change ([`super::batch`]). Before the first snapshot has come, it touches nothing.
+
+use std::{io, sync::Arc, thread::JoinHandle, time::Instant};
+
+use dataplane_common::{Reason, abi::Generation};
+use tieline_proto::tieline::agent::v1 as proto;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info, warn};
+
+use super::{
+    batch::{self, Batch},
+    convert::{CheckedChange, CheckedPlan, InvalidWire},
+    error::StartError,
+    status::Status,
+    telemetry::{FailureLabels, PassKind, PassLabels},
+};
+use crate::{
+    datapath::{Datapath, ObserveError},
+    desired::WireId,
+    outcome::Outcome,
+    reconcile::{ReconcileError, Reconciler, WireView},
+};
+
+/// How many jobs may wait. The session stops reading from control when they are as many.
+const MAX_JOBS: usize = 1024;
+
+/// What the thread is asked to do.
+pub(crate) enum Job {
+    /// A session's first message: the whole plan.
+    Snapshot { plan: CheckedPlan, reports: Reports },
+    /// A change of it.
+    Delta { delta: CheckedChange, reports: Reports },
+    /// Compare everything.
+    Repair,
+    /// Let somebody look.
+    Look(Look),
+}
+
+/// Takes what it needs and sends it to whoever waits for it.
+pub(crate) type Look = Box<dyn FnOnce(&dyn View) + Send>;
+
+/// What may be looked at. Counters are read from the kernel at the moment of the call.
+pub(crate) trait View {
+    /// The wires of the plan; all, or those in `ids`.
+    fn wires(&self, ids: Option<&[WireId]>) -> Result<Vec<WireView>, ObserveError>;
+    /// Frames by reason.
+    fn reasons(&self) -> Result<Vec<(Reason, u64)>, ObserveError>;
+}
+
+impl<D: Datapath> View for Reconciler<D> {
+    fn wires(&self, ids: Option<&[WireId]>) -> Result<Vec<WireView>, ObserveError> {
+        Self::wires(self, ids)
+    }
+
+    fn reasons(&self) -> Result<Vec<(Reason, u64)>, ObserveError> {
+        Self::reasons(self)
+    }
+}
+
+/// Where the answers of one session go. Unbounded, because the thread must never wait for a session while the
+/// session waits for the thread; at most one answer per accepted delta and lost wire can be in it.
+pub(crate) type Reports = mpsc::UnboundedSender<Report>;
+
+/// What the thread has to say to the session.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Report {
+    /// A generation is in the kernel.
+    Ack(proto::Ack),
+    /// A wire was lost or is back.
+    Observation(proto::Observation),
+    /// The session cannot go on.
+    Fault(Fault),
+}
+
+/// Why a session must begin anew.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    /// A delta does not follow on what this node has.
+    #[error("control sent a change from generation {parent} to {generation}, but this node is at {ours}")]
+    OutOfStep {
+        parent: Generation,
+        generation: Generation,
+        ours: Generation,
+    },
+    /// A pass ended early.
+    #[error("the plan could not be applied: {0}")]
+    Pass(String),
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    /// Where jobs go. The thread ends when every sender is gone and the last job is done.
+    pub(crate) jobs: mpsc::Sender<Job>,
+    /// Says whether the kernel half has started.
+    pub(crate) started: oneshot::Receiver<Result<(), StartError>>,
+    /// Resolves when the thread has ended; with an error when it panicked.
+    pub(crate) ended: oneshot::Receiver<()>,
+    /// The thread itself.
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// Starts the thread and, on it, the kernel half.
+pub(crate) fn spawn<D, F>(make: F, status: Arc<Status>) -> io::Result<Handle>
+where
+    D: Datapath,
+    F: FnOnce() -> Result<D, StartError> + Send + 'static,
+{
+    let (jobs, receiver) = mpsc::channel(MAX_JOBS);
+    let (started_tx, started) = oneshot::channel();
+    let (ended_tx, ended) = oneshot::channel();
+    let body = move || {
+        // Where nobody listens any more, nobody needs to know.
+        match start(make, &status) {
+            Ok(reconciler) => {
+                let _ = started_tx.send(Ok(()));
+                Worker {
+                    reconciler,
+                    jobs: receiver,
+                    held: None,
+                    status,
+                    at: None,
+                    session: None,
+                }
+                .run();
+            }
+            Err(error) => {
+                let _ = started_tx.send(Err(error));
+            }
+        }
+        let _ = ended_tx.send(());
+    };
+    let thread = std::thread::Builder::new()
+        .name("tl-worker".to_owned())
+        .spawn(body)?;
+    Ok(Handle {
+        jobs,
+        started,
+        ended,
+        thread,
+    })
+}
+
+fn start<D: Datapath>(
+    make: impl FnOnce() -> Result<D, StartError>,
+    status: &Status,
+) -> Result<Reconciler<D>, StartError> {
+    let mut reconciler = Reconciler::new(make()?);
+    let found = reconciler.adopt()?;
+    let description = reconciler.description();
+    info!(
+        generation = found.generation,
+        positions = found.positions,
+        interfaces = found.interfaces,
+        attach = description.attach_backend,
+        pins = description.pin_path,
+        "datapath ready; what was found goes on forwarding",
+    );
+    status.set_datapath(description);
+    status.set_applied(found.generation);
+    Ok(reconciler)
+}
+
+struct Worker<D> {
+    reconciler: Reconciler<D>,
+    jobs: mpsc::Receiver<Job>,
+    /// A job taken from the channel that did not fit into the batch before it.
+    held: Option<Job>,
+    status: Arc<Status>,
+    /// The generation that the next delta must change; `None` until a snapshot has been applied, and again after
+    /// a pass that ended early.
+    at: Option<Generation>,
+    /// The session that gave the last snapshot.
+    session: Option<Reports>,
+}
+
+impl<D: Datapath> Worker<D> {
+    fn run(mut self) {
+        while let Some(job) = self.held.take().or_else(|| self.jobs.blocking_recv()) {
+            match job {
+                Job::Snapshot { plan, reports } => self.snapshot(plan, reports),
+                Job::Delta { delta, reports } => self.delta(delta, &reports),
+                Job::Repair => self.repair(Reconciler::pass),
+                Job::Look(look) => look(&self.reconciler),
+            }
+        }
+        debug!("the worker has done its last job");
+    }
+
+    fn snapshot(&mut self, plan: CheckedPlan, reports: Reports) {
+        let generation = plan.desired.generation;
+        let wires = plan.desired.wires.len();
+        match self.pass(PassKind::Snapshot, |reconciler| reconciler.snapshot(plan.desired)) {
+            Ok(outcome) => {
+                let (operations, failed) = (outcome.operations, outcome.failures.len());
+                info!(generation, wires, operations, failed, "plan applied");
+                self.at = Some(generation);
+                self.status.set_has_plan();
+                tell(
+                    &reports,
+                    Report::Ack(snapshot_ack(generation, &outcome, plan.invalid)),
+                );
+                self.session = Some(reports);
+            }
+            Err(fault) => tell(&reports, Report::Fault(fault)),
+        }
+    }
+
+    fn delta(&mut self, delta: CheckedChange, reports: &Reports) {
+        let (parent, generation) = (delta.parent, delta.change.generation);
+        if self.at != Some(parent) || generation <= parent {
+            let ours = self.at.unwrap_or_else(|| self.reconciler.generation());
+            tell(
+                reports,
+                Report::Fault(Fault::OutOfStep {
+                    parent,
+                    generation,
+                    ours,
+                }),
+            );
+            return;
+        }
+        let (change, parts) = self.gather(Batch::new(delta), reports).into_change();
+        let generation = change.generation;
+        match self.pass(PassKind::Delta, |reconciler| reconciler.change(change)) {
+            Ok(outcome) => {
+                self.at = Some(generation);
+                self.status
+                    .metrics
+                    .deltas
+                    .inc_by(u64::try_from(parts.len()).unwrap_or(u64::MAX));
+                debug!(
+                    generation,
+                    deltas = parts.len(),
+                    operations = outcome.operations,
+                    "change applied"
+                );
+                for ack in batch::acks(parts, &outcome) {
+                    tell(reports, Report::Ack(ack));
+                }
+            }
+            Err(fault) => tell(reports, Report::Fault(fault)),
+        }
+    }
+
+    /// Adds the deltas that are waiting and follow on `batch`.
+    fn gather(&mut self, mut batch: Batch, reports: &Reports) -> Batch {
+        while let Ok(job) = self.jobs.try_recv() {
+            match job {
+                Job::Delta { delta, reports: from } if from.same_channel(reports) && batch.takes(&delta) => {
+                    batch.push(delta);
+                }
+                other => {
+                    self.held = Some(other);
+                    break;
+                }
+            }
+        }
+        batch
+    }
+
+    fn repair(&mut self, look: impl FnOnce(&mut Reconciler<D>) -> Result<Outcome, ReconcileError>) {
+        if !self.status.has_plan() {
+            return;
+        }
+        // A fault was logged, and the next delta asks for a new session.
+        let Ok(outcome) = self.pass(PassKind::Repair, look) else {
+            return;
+        };
+        if outcome.operations > 0 {
+            info!(
+                operations = outcome.operations,
+                "the kernel differed from the plan and was repaired"
+            );
+        }
+        for id in &outcome.lost {
+            let failure = outcome.failures.iter().find(|failure| failure.wire == *id);
+            let message = failure.map_or("not forwarding", |failure| failure.message.as_str());
+            self.observed(id, proto::ObservationKind::WireLost, message);
+        }
+        for id in &outcome.restored {
+            self.observed(id, proto::ObservationKind::WireRestored, "forwarding again");
+        }
+    }
+
+    fn observed(&self, id: &WireId, kind: proto::ObservationKind, message: &str) {
+        info!(wire = %id, ?kind, message, "a wire changed by itself");
+        let Some(session) = &self.session else { return };
+        let connection_id = id.0.clone();
+        let observation = proto::Observation {
+            connection_id,
+            kind: kind.into(),
+            message: message.to_owned(),
+        };
+        tell(session, Report::Observation(observation));
+    }
+
+    /// One pass with its metrics. After an error nobody knows how far it came, so that only a snapshot can follow.
+    fn pass(
+        &mut self,
+        kind: PassKind,
+        work: impl FnOnce(&mut Reconciler<D>) -> Result<Outcome, ReconcileError>,
+    ) -> Result<Outcome, Fault> {
+        let metrics = &self.status.metrics;
+        let labels = PassLabels { kind };
+        let began = Instant::now();
+        let result = work(&mut self.reconciler);
+        metrics
+            .passes
+            .get_or_create(&labels)
+            .observe(began.elapsed().as_secs_f64());
+        self.status.set_planned(self.reconciler.planned_generation());
+        self.status.set_applied(self.reconciler.generation());
+        self.status.set_wire_counts(self.reconciler.wire_counts());
+        let outcome = result.map_err(|error| {
+            metrics.pass_errors.get_or_create(&labels).inc();
+            warn!(%error, ?kind, "a pass ended early; wires that were there keep forwarding");
+            self.at = None;
+            Fault::Pass(error.to_string())
+        })?;
+        metrics
+            .operations
+            .inc_by(u64::try_from(outcome.operations).unwrap_or(u64::MAX));
+        for failure in &outcome.failures {
+            let kind = batch::kind_name(failure.kind);
+            metrics.wire_failures.get_or_create(&FailureLabels { kind }).inc();
+        }
+        for rest in &outcome.postponed {
+            warn!(wire = ?rest.wire, message = rest.message, "something could not be taken away; the next pass tries again");
+        }
+        Ok(outcome)
+    }
+}
+
+/// The session may be gone; then the next one begins with a snapshot and hears everything.
+fn tell(reports: &Reports, report: Report) {
+    let _ = reports.send(report);
+}
+
+fn snapshot_ack(generation: Generation, outcome: &Outcome, invalid: Vec<InvalidWire>) -> proto::Ack {
+    let made = outcome.failures.iter().map(batch::failure_to_proto);
+    proto::Ack {
+        generation,
+        failures: made
+            .chain(invalid.into_iter().map(InvalidWire::into_proto))
+            .collect(),
+    }
+}
