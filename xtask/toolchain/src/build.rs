@@ -33,8 +33,6 @@ pub enum BuildError {
     },
 }
 
-/// Crates that use unstable features of `core` besides the program's own; every other crate stays on stable.
-const BOOTSTRAP_CRATE: &str = "aya_ebpf";
 /// Nul-like separator of `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\u{1f}";
 
@@ -76,15 +74,49 @@ pub fn build_object(
     };
     let mut command = compiler_command(&compiler, program.binary);
     command
-        .args(["build", "--quiet", "--release", "--locked"])
+        .args(["build", "--quiet"])
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
+    what_to_build(&mut command, workspace, target_dir, program);
+    run(command)?;
+    Ok(target_dir.join(TARGET).join("release").join(program.binary))
+}
+
+/// What [`lint_object`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lint {
+    /// Clippy found nothing.
+    Clean,
+    /// Nothing is compiled here: the object is prebuilt.
+    Prebuilt,
+    /// The compiler has no clippy beside it.
+    NoClippy,
+}
+
+/// Runs clippy on `program` as it is compiled for the kernel; any warning is an error.
+pub fn lint_object(workspace: &Path, target_dir: &Path, program: Program<'_>) -> Result<Lint, BuildError> {
+    let compiler = match find_for(program.object_variable)? {
+        Toolchain::Prebuilt(_) => return Ok(Lint::Prebuilt),
+        Toolchain::Compile { compiler, .. } => compiler,
+    };
+    let Some(mut command) = clippy_command(&compiler, program.binary) else {
+        return Ok(Lint::NoClippy);
+    };
+    what_to_build(&mut command, workspace, target_dir, program);
+    command.args(["--", "--deny", "warnings"]);
+    run(command)?;
+    Ok(Lint::Clean)
+}
+
+fn what_to_build(command: &mut Command, workspace: &Path, target_dir: &Path, program: Program<'_>) {
+    command
+        .args(["--release", "--locked"])
         .args(["--package", program.package, "--bin", program.binary])
         .args(["--target", TARGET])
         .args(["--features", &program.features.join(",")])
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(workspace)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustc_flags().join(FLAG_SEPARATOR))
-        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
+        .env("CARGO_ENCODED_RUSTFLAGS", rustc_flags().join(FLAG_SEPARATOR));
     // A build script inherits settings that are meant for the host build.
     for name in [
         "RUSTC_WRAPPER",
@@ -95,18 +127,15 @@ pub fn build_object(
     ] {
         command.env_remove(name);
     }
-    run(command)?;
-    Ok(target_dir.join(TARGET).join("release").join(program.binary))
 }
 
 fn compiler_command(compiler: &Compiler, binary: &str) -> Command {
     match compiler {
         Compiler::PrecompiledCore(rustc) => {
             let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            command.env("RUSTC", rustc).env(
-                "RUSTC_BOOTSTRAP",
-                format!("{BOOTSTRAP_CRATE},{}", binary.replace('-', "_")),
-            );
+            command
+                .env("RUSTC", rustc)
+                .env("RUSTC_BOOTSTRAP", unstable_crates(binary));
             command
         }
         Compiler::NightlyBuildStd => {
@@ -117,6 +146,39 @@ fn compiler_command(compiler: &Compiler, binary: &str) -> Command {
             command
         }
     }
+}
+
+/// Clippy reads what its own release of the compiler wrote: it must be the one installed beside that compiler.
+fn clippy_command(compiler: &Compiler, binary: &str) -> Option<Command> {
+    match compiler {
+        Compiler::PrecompiledCore(rustc) => {
+            let folder = rustc.parent().filter(|folder| folder.is_absolute())?;
+            let clippy = folder.join("cargo-clippy");
+            // A `rustup` proxy of that name would start another release.
+            if !clippy.is_file() || !folder.join("clippy-driver").is_file() {
+                return None;
+            }
+            let mut command = Command::new(clippy);
+            command
+                .args(["clippy", "--quiet"])
+                .env("CARGO", folder.join("cargo"))
+                .env("RUSTC", rustc)
+                .env("RUSTC_BOOTSTRAP", unstable_crates(binary));
+            Some(command)
+        }
+        Compiler::NightlyBuildStd => {
+            let mut command = Command::new("rustup");
+            command
+                .args(["run", "nightly", "cargo", "clippy", "--quiet", "-Zbuild-std=core"])
+                .env_remove("RUSTC");
+            Some(command)
+        }
+    }
+}
+
+/// Crates that may use unstable features of `core`; every other one stays on stable.
+fn unstable_crates(binary: &str) -> String {
+    format!("aya_ebpf,{}", binary.replace('-', "_"))
 }
 
 fn rustc_flags() -> [&'static str; 5] {

@@ -57,14 +57,13 @@ pub fn find_for(object_variable: &str) -> Result<Toolchain, MissingToolchain> {
             })
         };
     }
-    let compiler = find_compiler()?;
-    let linker = find_linker().ok_or_else(|| MissingToolchain {
-        problem: format!("bpf-linker {LINKER_VERSION} was not found"),
-    })?;
+    let compiler = compiler()?;
+    let linker = linker()?;
     Ok(Toolchain::Compile { compiler, linker })
 }
 
-fn find_compiler() -> Result<Compiler, MissingToolchain> {
+/// Finds a compiler.
+pub fn compiler() -> Result<Compiler, MissingToolchain> {
     let candidates = [
         env::var_os(ENV_RUSTC),
         Some("/usr/bin/rustc".into()),
@@ -110,17 +109,22 @@ fn nightly_has_source() -> bool {
     )
 }
 
-fn find_linker() -> Option<PathBuf> {
+/// Finds `bpf-linker`.
+pub fn linker() -> Result<PathBuf, MissingToolchain> {
+    let missing = |problem| MissingToolchain { problem };
     if let Some(linker) = env::var_os(ENV_LINKER).map(PathBuf::from) {
-        return linker.is_file().then_some(linker);
+        let wrong = format!("{ENV_LINKER}={} is not a file", linker.display());
+        return linker.is_file().then_some(linker).ok_or_else(|| missing(wrong));
     }
     let cached = linker_in_cache();
     if cached.is_file() {
-        return Some(cached);
+        return Ok(cached);
     }
-    env::split_paths(&env::var_os("PATH")?)
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
         .map(|dir| dir.join("bpf-linker"))
         .find(|path| path.is_file())
+        .ok_or_else(|| missing(format!("bpf-linker {LINKER_VERSION} was not found")))
 }
 
 /// The folder for downloads and built tools that outlive `target/`.

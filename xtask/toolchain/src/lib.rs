@@ -13,9 +13,10 @@
 mod build;
 mod find;
 
-pub use build::{BuildError, Program, build_object};
+pub use build::{BuildError, Lint, Program, build_object, lint_object};
 pub use find::{
-    Compiler, MissingToolchain, Toolchain, cache_dir, find, find_for, has_bpf_core, linker_in_cache,
+    Compiler, MissingToolchain, Toolchain, cache_dir, compiler, find, find_for, has_bpf_core, linker,
+    linker_in_cache,
 };
 
 /// Environment variable: path of a prebuilt object; nothing is compiled then.
