@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attachment, EndpointName, Invalid, Labels, Lease, NetnsRef, NetworkService, NodeName, ServiceName,
-    Timestamp,
+    Attachment, EndpointName, Invalid, Labels, NetnsRef, NetworkService, NodeName, ServiceName, Timestamp,
     limits::{MAX_CGROUP_LEN, MAX_ENDPOINT_SERVICES},
 };
 
@@ -162,13 +161,13 @@ impl NetworkServiceEndpoint {
         })
     }
 
-    /// Registered by `caller` at `now` for `lease`, where the registration says or else in the caller's namespace.
+    /// Registered by `caller` from `since` to `expires`, where the registration says or else in the caller's namespace.
     #[must_use]
     pub fn registered(
         registration: EndpointRegistration,
         caller: &Workload,
-        now: Timestamp,
-        lease: Lease,
+        since: Timestamp,
+        expires: Timestamp,
     ) -> Self {
         let EndpointRegistration {
             name,
@@ -181,8 +180,8 @@ impl NetworkServiceEndpoint {
             services,
             node: caller.node.clone(),
             attachment: attachment.unwrap_or_else(|| Attachment::Netns(caller.netns.clone())),
-            expires: Some(now.after(lease)),
-            registered_at: now,
+            expires: Some(expires),
+            registered_at: since,
             owner: caller.owner(),
         }
     }

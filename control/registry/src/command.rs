@@ -2,7 +2,7 @@
 
 use tieline_model::{
     Connection, ConnectionId, ConnectionRequest, EndpointName, EndpointRegistration, NetworkServiceEndpoint,
-    NodeName, Object, ObjectKind, Workload,
+    NodeName, Object, ObjectKind, Timestamp, Workload,
 };
 
 /// Who calls.
@@ -204,4 +204,26 @@ pub enum ApplyAction {
     Changed,
     /// It was there just so.
     Unchanged,
+}
+
+/// The moment that an expiry asks for, and what is granted at `now`.
+pub(crate) fn granted_until(
+    field: &str,
+    asked: Option<Timestamp>,
+    now: Timestamp,
+    default: tieline_model::Lease,
+    most: tieline_model::Lease,
+) -> Result<Timestamp, tieline_model::Invalid> {
+    match asked {
+        None => Ok(now.after(default)),
+        Some(asked) if asked <= now => {
+            let value = asked.to_string();
+            Err(tieline_model::Invalid::new(
+                field,
+                value,
+                "lies in the past: ask for a later moment, or leave it out",
+            ))
+        }
+        Some(asked) => Ok(asked.min(now.after(most))),
+    }
 }

@@ -7,13 +7,22 @@
 //! state again.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod command;
 mod config;
+mod connections;
 mod effects;
+mod endpoints;
+mod ipam;
+mod names;
 mod nodes;
 mod record;
 mod refusal;
+mod request;
+mod restore;
+mod runs;
 mod state;
+mod tables;
 
 pub use command::{
     Applied, ApplyAction, Caller, Command, Granted, NodeFailure, NodeGeneration, NodeHello, ObservedWire,
@@ -25,3 +34,6 @@ pub use nodes::NodeState;
 pub use record::{RECORD_VERSION, Record, RestoreError};
 pub use refusal::{Code, Refusal};
 pub use state::{Counts, Registry};
+
+#[cfg(test)]
+mod tests;

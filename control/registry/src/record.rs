@@ -59,7 +59,7 @@ struct Envelope<T> {
 }
 
 /// Where a kind of record lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Record {
     /// A NetworkService.
     Service,

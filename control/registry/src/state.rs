@@ -1,14 +1,21 @@
-//! The state and how it is looked at.
+//! The state machine: commands in, effects out.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tieline_model::{
     Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint, NodeName, ServiceName,
     Timestamp,
 };
-use tieline_planner::Plan;
+use tieline_planner::{Delta, Plan, lower};
 
-use crate::{Command, Effects, NodeState, Refusal, RegistryConfig, Reply, RestoreError};
+use crate::{
+    ChangeKind, Command, Effects, NodeGeneration, NodeState, Record, Refusal, RegistryConfig, RegistryEvent,
+    Reply, Settled, Write,
+    tables::{Leased, Tables},
+};
 
 /// How much there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,53 +31,256 @@ pub struct Counts {
 /// The state machine.
 #[derive(Debug)]
 pub struct Registry {
-    config: RegistryConfig,
+    pub(crate) config: RegistryConfig,
+    pub(crate) tables: Tables,
+    pub(crate) nodes: BTreeMap<NodeName, NodeState>,
+    /// Per node, the plans whose acknowledgement decides about a wire, oldest first.
+    pub(crate) awaiting: BTreeMap<NodeName, BTreeSet<(u64, ConnectionId)>>,
+    pub(crate) awaited: BTreeMap<ConnectionId, u64>,
+    dirty: BTreeSet<(Record, String)>,
+    touched: BTreeMap<NodeName, Touched>,
+    events: Vec<RegistryEvent>,
+    pub(crate) settled: Vec<Settled>,
+}
+
+/// What of a node's plan changed since the effects were taken.
+#[derive(Debug)]
+struct Touched {
+    parent: u64,
+    wires: BTreeSet<ConnectionId>,
 }
 
 impl Registry {
     /// An empty registry. Default prefixes that overlap are refused.
     pub fn new(config: RegistryConfig) -> Result<Self, Refusal> {
-        Ok(Self { config })
-    }
-
-    /// The registry that wrote `records`, the store's keys with their values.
-    pub fn restore(
-        config: RegistryConfig,
-        records: impl IntoIterator<Item = (String, Vec<u8>)>,
-    ) -> Result<Self, RestoreError> {
-        let _ = records.into_iter().count();
-        Ok(Self { config })
+        let registry = Self {
+            config,
+            tables: Tables::default(),
+            nodes: BTreeMap::new(),
+            awaiting: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            touched: BTreeMap::new(),
+            events: Vec::new(),
+            settled: Vec::new(),
+        };
+        registry.check_prefixes(&BTreeMap::new())?;
+        Ok(registry)
     }
 
     /// Carries out `command` at `now`, entirely or not at all.
     pub fn handle(&mut self, now: Timestamp, command: Command) -> Result<Reply, Refusal> {
-        let _ = (now, command);
-        Ok(Reply::Done(Vec::new()))
+        match command {
+            Command::Apply { objects, dry_run } => self.apply(now, objects, dry_run).map(Reply::Applied),
+            Command::Delete { kind, name } => self.delete(kind, &name).map(Reply::Done),
+            Command::RegisterEndpoint { caller, registration } => self
+                .register_endpoint(now, &caller, registration)
+                .map(|endpoint| Reply::Endpoint(Box::new(endpoint))),
+            Command::UnregisterEndpoint { caller, name } => {
+                self.unregister_endpoint(&caller, &name).map(Reply::Done)
+            }
+            Command::Request { caller, request } => self
+                .request(now, &caller, *request)
+                .map(|granted| Reply::Connection(Box::new(granted))),
+            Command::Close { caller, id } => self.close(&caller, &id).map(Reply::Done),
+            Command::NodeHello(hello) => Ok(Reply::Node(self.node_hello(now, hello))),
+            Command::NodeBye { node } => self.node_bye(now, &node).map(Reply::Done),
+            Command::NodeReport {
+                node,
+                generation,
+                failures,
+            } => self
+                .node_report(now, &node, generation, failures)
+                .map(|()| Reply::Done(Vec::new())),
+            Command::Observe { node, id, wire } => {
+                self.observe(&node, &id, wire);
+                Ok(Reply::Done(Vec::new()))
+            }
+        }
     }
 
     /// Ends every lease that is over at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        let _ = now;
+        while let Some((at, leased)) = self.tables.leases.first().cloned() {
+            if at > now {
+                return;
+            }
+            match leased {
+                Leased::Connection(id) => drop(self.remove_connection(&id)),
+                Leased::Endpoint(name) => drop(self.remove_endpoint(&name)),
+            }
+        }
     }
 
     /// When the next lease ends.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        None
+        self.tables.leases.first().map(|(at, _)| *at)
     }
 
-    /// What happened since the last call.
-    pub fn take_effects(&mut self) -> Effects {
-        Effects::default()
+    /// What happened since the last call. On an error nothing is taken: call again.
+    pub fn take_effects(&mut self) -> Result<Effects, Refusal> {
+        let writes: Result<Vec<Write>, Refusal> = self
+            .dirty
+            .iter()
+            .map(|(kind, name)| self.write(*kind, name))
+            .collect();
+        let writes = writes?;
+        self.dirty.clear();
+        let node_changes = std::mem::take(&mut self.touched)
+            .into_iter()
+            .map(|(node, touched)| {
+                let delta = self.delta(&node, touched);
+                (node, delta)
+            })
+            .collect();
+        Ok(Effects {
+            writes,
+            node_changes,
+            events: std::mem::take(&mut self.events),
+            settled: std::mem::take(&mut self.settled),
+        })
+    }
+
+    fn write(&self, kind: Record, name: &str) -> Result<Write, Refusal> {
+        let tables = &self.tables;
+        let written = match kind {
+            Record::Service => tables
+                .services
+                .get(name)
+                .map(|service| kind.write(name, service.as_ref())),
+            Record::Endpoint => tables
+                .endpoints
+                .get(name)
+                .map(|endpoint| kind.write(name, endpoint.as_ref())),
+            Record::Connection => tables
+                .connections
+                .get(name)
+                .map(|connection| kind.write(name, connection.as_ref())),
+            Record::Node => self.nodes.get(name).map(|node| kind.write(name, node)),
+            Record::Turn => tables.turns.get(name).map(|turn| kind.write(name, turn)),
+            Record::Addresses => {
+                let last = name
+                    .parse()
+                    .ok()
+                    .and_then(|prefix| tables.addresses.last(&prefix));
+                last.map(|last| kind.write(name, &last))
+            }
+        };
+        written.unwrap_or_else(|| Ok(kind.delete(name)))
+    }
+
+    fn delta(&self, node: &NodeName, touched: Touched) -> Delta {
+        let generation = self
+            .nodes
+            .get(node)
+            .map_or(touched.parent, |node| node.generation);
+        let mut delta = Delta {
+            generation,
+            parent: touched.parent,
+            ..Delta::default()
+        };
+        for id in touched.wires {
+            match self.tables.connections.get(&id) {
+                Some(connection) => drop(delta.upsert.insert(id, lower(connection))),
+                None => drop(delta.remove.insert(id)),
+            }
+        }
+        delta
     }
 
     /// A node's whole plan. Take the effects first: what they hold is in it.
     #[must_use]
     pub fn node_snapshot(&self, node: &NodeName) -> Plan {
-        let _ = node;
-        Plan::default()
+        let generation = self.nodes.get(node).map_or(0, |node| node.generation);
+        let connections = self
+            .tables
+            .by_node
+            .of(node)
+            .filter_map(|id| self.tables.connections.get(id));
+        let wires = connections
+            .map(|connection| (connection.id.clone(), lower(connection)))
+            .collect();
+        Plan {
+            generation,
+            parent: generation,
+            wires,
+        }
     }
 
+    /// Notes that an object must be written, or deleted if it is gone.
+    pub(crate) fn touch_record(&mut self, kind: Record, name: &impl ToString) {
+        self.dirty.insert((kind, name.to_string()));
+    }
+
+    /// Notes that a wire of `node` changes. All changes between two calls of [`Self::take_effects`] make one plan.
+    pub(crate) fn touch_wire(&mut self, node: &NodeName, id: &ConnectionId) -> NodeGeneration {
+        let state = self
+            .nodes
+            .entry(node.clone())
+            .or_insert_with(|| NodeState::unseen(node.clone()));
+        let touched = self.touched.entry(node.clone()).or_insert_with(|| {
+            let parent = state.generation;
+            state.generation += 1;
+            Touched {
+                parent,
+                wires: BTreeSet::new(),
+            }
+        });
+        touched.wires.insert(id.clone());
+        let generation = state.generation;
+        self.touch_record(Record::Node, node);
+        NodeGeneration {
+            node: node.clone(),
+            generation,
+        }
+    }
+
+    /// The plan that the next change of `node` will be in.
+    pub(crate) fn next_generation(&self, node: &NodeName) -> u64 {
+        let planned = self.nodes.get(node).map_or(0, |node| node.generation);
+        if self.touched.contains_key(node) {
+            planned
+        } else {
+            planned + 1
+        }
+    }
+
+    /// The acknowledgement of `generation` decides about the wire of `id`.
+    pub(crate) fn await_wire(&mut self, node: &NodeName, id: &ConnectionId, generation: u64) {
+        self.forget_wait(node, id);
+        self.awaiting
+            .entry(node.clone())
+            .or_default()
+            .insert((generation, id.clone()));
+        self.awaited.insert(id.clone(), generation);
+    }
+
+    /// No acknowledgement decides about the wire of `id` any more; whether one did.
+    pub(crate) fn forget_wait(&mut self, node: &NodeName, id: &ConnectionId) -> bool {
+        let Some(generation) = self.awaited.remove(id) else {
+            return false;
+        };
+        if let Some(waits) = self.awaiting.get_mut(node) {
+            waits.remove(&(generation, id.clone()));
+            if waits.is_empty() {
+                self.awaiting.remove(node);
+            }
+        }
+        true
+    }
+
+    pub(crate) fn tell(&mut self, event: RegistryEvent) {
+        self.events.push(event);
+    }
+
+    pub(crate) fn tell_connection(&mut self, kind: ChangeKind, connection: &Arc<Connection>) {
+        self.tell(RegistryEvent::Connection(kind, Arc::clone(connection)));
+    }
+}
+
+/// How it is looked at.
+impl Registry {
     /// What it was set up with.
     #[must_use]
     pub fn config(&self) -> &RegistryConfig {
@@ -80,75 +290,78 @@ impl Registry {
     /// How much there is.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts::default()
+        Counts {
+            services: self.tables.services.len(),
+            endpoints: self.tables.endpoints.len(),
+            connections: self.tables.connections.len(),
+        }
     }
 
     /// Every service, by name.
     pub fn services(&self) -> impl Iterator<Item = &Arc<NetworkService>> {
-        std::iter::empty()
+        self.tables.services.values()
     }
 
     /// One service.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<NetworkService>> {
-        let _ = name;
-        None
+        self.tables.services.get(name)
     }
 
     /// Every endpoint, by name.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<NetworkServiceEndpoint>> {
-        std::iter::empty()
+        self.tables.endpoints.values()
     }
 
     /// One endpoint.
     #[must_use]
     pub fn endpoint(&self, name: &EndpointName) -> Option<&Arc<NetworkServiceEndpoint>> {
-        let _ = name;
-        None
+        self.tables.endpoints.get(name)
     }
 
     /// Every connection, by id. [`tieline_model::MonitorScope::matches`] says which a watcher gets.
     pub fn connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
-        std::iter::empty()
+        self.tables.connections.values()
     }
 
     /// One connection.
     #[must_use]
     pub fn connection(&self, id: &ConnectionId) -> Option<&Arc<Connection>> {
-        let _ = id;
-        None
+        self.tables.connections.get(id)
     }
 
     /// Every node that said hello, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeState> {
-        std::iter::empty()
+        self.nodes.values()
+    }
+
+    /// One node.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&NodeState> {
+        self.nodes.get(name)
     }
 
     /// How many wires `node` has in its plan.
     #[must_use]
     pub fn wires_of_node(&self, node: &NodeName) -> usize {
-        let _ = node;
-        0
+        self.tables.by_node.count(node)
     }
 
     /// How many endpoints offer `service`.
     #[must_use]
     pub fn endpoints_of_service(&self, service: &ServiceName) -> usize {
-        let _ = service;
-        0
+        self.tables.offers.count(service)
     }
 
     /// How many connections use `service`.
     #[must_use]
     pub fn connections_of_service(&self, service: &ServiceName) -> usize {
-        let _ = service;
-        0
+        self.tables.by_service.count(service)
     }
 
     /// How many connections end at `endpoint`.
     #[must_use]
     pub fn connections_of_endpoint(&self, endpoint: &EndpointName) -> usize {
-        let _ = endpoint;
-        0
+        self.tables.by_endpoint.count(endpoint)
     }
 }

@@ -1,0 +1,102 @@
+//! What becomes of a connection after it was asked for.
+
+use std::sync::Arc;
+
+use tieline_model::{ConnectionId, ConnectionState};
+
+use crate::{Caller, ChangeKind, NodeFailure, NodeGeneration, Record, Refusal, Registry, Settled};
+
+impl Registry {
+    /// Removes a connection for its owner or an operator.
+    pub(crate) fn close(
+        &mut self,
+        caller: &Caller,
+        id: &ConnectionId,
+    ) -> Result<Vec<NodeGeneration>, Refusal> {
+        let Some(connection) = self.tables.connections.get(id) else {
+            return Ok(Vec::new());
+        };
+        match caller {
+            Caller::Workload(workload) if !connection.owner.admits(workload) => {
+                Err(Refusal::ForeignConnection { id: id.clone() })
+            }
+            Caller::Workload(_) | Caller::Operator => Ok(self.remove_connection(id).into_iter().collect()),
+        }
+    }
+
+    /// Removes a connection with everything it has; the plan that its wire goes with.
+    pub(crate) fn remove_connection(&mut self, id: &ConnectionId) -> Option<NodeGeneration> {
+        let connection = self.tables.take_connection(id)?;
+        let node = connection.client.node.clone();
+        if self.forget_wait(&node, id) {
+            self.settled.push(Settled {
+                id: id.clone(),
+                result: Err(Refusal::ClosedMeanwhile { id: id.clone() }),
+            });
+        }
+        self.touch_record(Record::Connection, id);
+        self.tell_connection(ChangeKind::Delete, &connection);
+        Some(self.touch_wire(&node, id))
+    }
+
+    /// The node has made the wire.
+    pub(crate) fn wire_stands(&mut self, id: &ConnectionId) {
+        self.set_state(id, ConnectionState::Up);
+        if let Some(connection) = self.tables.connections.get(id) {
+            self.settled.push(Settled {
+                id: id.clone(),
+                result: Ok(Arc::clone(connection)),
+            });
+        }
+    }
+
+    /// The node could not make the wire: one that never stood is forgotten, another is DOWN.
+    pub(crate) fn wire_failed(&mut self, failure: NodeFailure) {
+        let NodeFailure {
+            id,
+            kind,
+            field,
+            value,
+            message,
+        } = failure;
+        let Some(connection) = self.tables.connections.get(&id) else {
+            return;
+        };
+        let (node, pending) = (
+            connection.client.node.clone(),
+            connection.state == ConnectionState::Pending,
+        );
+        if self.forget_wait(&node, &id) {
+            let refusal = Refusal::Wire {
+                kind,
+                field,
+                value,
+                message: message.clone(),
+            };
+            self.settled.push(Settled {
+                id: id.clone(),
+                result: Err(refusal),
+            });
+        }
+        if pending {
+            self.remove_connection(&id);
+        } else {
+            self.set_state(&id, ConnectionState::Down { reason: message });
+        }
+    }
+
+    pub(crate) fn set_state(&mut self, id: &ConnectionId, state: ConnectionState) {
+        let Some(connection) = self
+            .tables
+            .connections
+            .get_mut(id)
+            .filter(|one| one.state != state)
+        else {
+            return;
+        };
+        Arc::make_mut(connection).state = state;
+        let connection = Arc::clone(connection);
+        self.touch_record(Record::Connection, id);
+        self.tell_connection(ChangeKind::Update, &connection);
+    }
+}

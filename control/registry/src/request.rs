@@ -1,0 +1,445 @@
+//! Requests: new connections, refreshes and changes.
+
+use std::{net::IpAddr, sync::Arc};
+
+use tieline_model::{
+    Attachment, ClientSide, Connection, ConnectionId, ConnectionRequest, ConnectionState, EndpointSide,
+    IfName, Invalid, Lease, MacAddr, Mtu, NetworkService, NetworkServiceEndpoint, Path, PathSegment, Payload,
+    Timestamp, Workload,
+};
+use tieline_planner::{Candidate, SelectInput, Side, derive_mac, lower, select};
+
+use crate::{
+    ChangeKind, Granted, NodeGeneration, Record, Refusal, Registry,
+    command::granted_until,
+    ipam::{Proposal, Wanted},
+};
+
+const FIELD_SERVICE: &str = "connection.network_service";
+const FIELD_ENDPOINT: &str = "connection.network_service_endpoint_name";
+const FIELD_INTERFACE: &str = "connection.mechanism.parameters[name]";
+const FIELD_NETNS: &str = "connection.mechanism.parameters[inodeURL]";
+const FIELD_PAYLOAD: &str = "connection.payload";
+const FIELD_EXPIRES: &str = "connection.path.path_segments[0].expires";
+const FIELDS_ADDRESSES: [&str; 2] = [
+    "connection.context.ip_context.src_ip_addrs",
+    "connection.context.ip_context.dst_ip_addrs",
+];
+const FIELDS_MAC: [&str; 2] = [
+    "connection.context.ethernet_context.src_mac",
+    "connection.context.ethernet_context.dst_mac",
+];
+
+impl Registry {
+    /// Makes, refreshes or changes the connection of the request's id.
+    pub(crate) fn request(
+        &mut self,
+        now: Timestamp,
+        caller: &Workload,
+        request: ConnectionRequest,
+    ) -> Result<Granted, Refusal> {
+        let service = self.tables.services.get(&request.service).cloned();
+        let unknown = || Refusal::UnknownService {
+            field: FIELD_SERVICE,
+            name: request.service.to_string(),
+        };
+        let service = service.ok_or_else(unknown)?;
+        match self.tables.connections.get(&request.id).cloned() {
+            Some(connection) => self.refresh(now, caller, request, &service, &connection),
+            None => self.establish(now, caller, request, &service),
+        }
+    }
+
+    fn lease(&self, asked: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Invalid> {
+        let most: Lease = self.config.max_connection_lease;
+        granted_until(FIELD_EXPIRES, asked, now, most, most)
+    }
+
+    /// What was asked for, at most the service's; or the service's, or the default.
+    fn mtu(&self, request: &ConnectionRequest, service: &NetworkService) -> Mtu {
+        let most = service.mtu();
+        match request.mtu {
+            Some(asked) => most.map_or(asked, |most| asked.min(most)),
+            None => most.unwrap_or(self.config.default_mtu),
+        }
+    }
+
+    fn refresh(
+        &mut self,
+        now: Timestamp,
+        caller: &Workload,
+        request: ConnectionRequest,
+        service: &NetworkService,
+        connection: &Arc<Connection>,
+    ) -> Result<Granted, Refusal> {
+        if !connection.owner.admits(caller) {
+            return Err(Refusal::ForeignConnection { id: request.id });
+        }
+        check_unchangeable(&request, caller, connection)?;
+        check_payload(&request, service, Some(connection.payload))?;
+        // A refresh with the answer of the last request asks for nothing new.
+        let asked = request.expires.filter(|at| *at != connection.expires);
+        let expires = self.lease(asked, now)?;
+        let mut changed = Connection::clone(connection);
+        changed.mtu = self.mtu(&request, service);
+        changed.payload = service.payload();
+        changed.expires = expires;
+        changed.path = path(&changed, &request.client_name);
+        changed.labels = request.labels;
+        changed.src_routes = request.src_routes;
+        changed.dst_routes = request.dst_routes;
+        changed.excluded_prefixes = request.excluded_prefixes;
+        let down = matches!(connection.state, ConnectionState::Down { .. });
+        if down || lower(&changed) != lower(connection) {
+            self.check_connected(caller, connection)?;
+            let planned = self.touch_wire(&connection.client.node, &connection.id);
+            changed.generation = planned.generation;
+            self.await_wire(&planned.node, &connection.id, planned.generation);
+        }
+        let id = changed.id.clone();
+        let changed = Arc::new(changed);
+        self.touch_record(Record::Connection, &id);
+        if changed.state != ConnectionState::Pending {
+            self.tell_connection(ChangeKind::Update, &changed);
+        }
+        let connection = Connection::clone(&changed);
+        self.tables.replace_connection(changed);
+        Ok(Granted {
+            settles: self.settles(&id),
+            connection,
+        })
+    }
+
+    fn check_connected(&self, caller: &Workload, connection: &Connection) -> Result<(), Refusal> {
+        let node = &connection.client.node;
+        if *node == caller.node && self.nodes.get(node).is_some_and(|node| node.connected) {
+            return Ok(());
+        }
+        Err(Refusal::NodeAway { node: node.clone() })
+    }
+
+    fn settles(&self, id: &ConnectionId) -> Option<NodeGeneration> {
+        let generation = *self.awaited.get(id)?;
+        let node = self.tables.connections.get(id)?.client.node.clone();
+        Some(NodeGeneration { node, generation })
+    }
+
+    fn establish(
+        &mut self,
+        now: Timestamp,
+        caller: &Workload,
+        request: ConnectionRequest,
+        service: &NetworkService,
+    ) -> Result<Granted, Refusal> {
+        check_payload(&request, service, None)?;
+        let expires = self.lease(request.expires, now)?;
+        self.check_node(caller)?;
+        let turn = self.tables.turns.get(service.name()).copied().unwrap_or_default();
+        let endpoint = self.choose(caller, &request, service, turn)?;
+        let proposal = self.tables.addresses.propose(&Wanted {
+            service: service.name().as_str(),
+            prefixes: self.prefixes_of(service),
+            excluded: self.excluded(service, &request),
+            asked: [&request.src_addresses, &request.dst_addresses],
+        })?;
+        let interface = self.client_interface(caller, &request)?;
+        let server = self.server_side(&endpoint, &request.id, &proposal)?;
+        let mut connection = Connection {
+            mtu: self.mtu(&request, service),
+            service: request.service,
+            endpoint: endpoint.name().clone(),
+            payload: service.payload(),
+            labels: request.labels,
+            state: ConnectionState::Pending,
+            client: ClientSide {
+                node: caller.node.clone(),
+                netns: caller.netns.clone(),
+                interface,
+                mac: derive_mac(&request.id, Side::Client),
+                addresses: proposal.client.clone(),
+            },
+            server,
+            src_routes: request.src_routes,
+            dst_routes: request.dst_routes,
+            excluded_prefixes: request.excluded_prefixes,
+            expires,
+            path: Path::default(),
+            generation: 0,
+            owner: caller.owner(),
+            id: request.id,
+        };
+        connection.path = path(&connection, &request.client_name);
+        check_macs(&request.macs, connection.client.mac, connection.server.mac).map_err(
+            |(field, value)| {
+                Invalid::new(
+                    field,
+                    value,
+                    "hardware addresses come from the wire: leave it out",
+                )
+            },
+        )?;
+        self.put_new(service, turn, connection, &proposal)
+    }
+
+    /// Puts a connection that was checked whole: from here nothing is refused but what is our own fault.
+    fn put_new(
+        &mut self,
+        service: &NetworkService,
+        turn: u64,
+        mut connection: Connection,
+        proposal: &Proposal,
+    ) -> Result<Granted, Refusal> {
+        let (id, node) = (connection.id.clone(), connection.client.node.clone());
+        connection.generation = self.next_generation(&node);
+        let granted = connection.clone();
+        if self.tables.put_connection(Arc::new(connection)).is_err() {
+            return Err(Refusal::Inconsistent {
+                what: "index entry of connection",
+                key: id.to_string(),
+            });
+        }
+        for prefix in self.tables.addresses.remember(proposal) {
+            self.touch_record(Record::Addresses, &prefix);
+        }
+        self.tables
+            .turns
+            .insert(service.name().clone(), turn.wrapping_add(1));
+        self.touch_record(Record::Turn, service.name());
+        self.touch_record(Record::Connection, &id);
+        let planned = self.touch_wire(&node, &id);
+        self.await_wire(&node, &id, planned.generation);
+        Ok(Granted {
+            connection: granted,
+            settles: Some(planned),
+        })
+    }
+
+    fn check_node(&self, caller: &Workload) -> Result<(), Refusal> {
+        let node = &caller.node;
+        let Some(state) = self.nodes.get(node).filter(|state| state.connected) else {
+            return Err(Refusal::NodeAway { node: node.clone() });
+        };
+        let most = usize::try_from(state.max_wires).unwrap_or(usize::MAX);
+        if self.wires_of_node(node) >= most {
+            return Err(Refusal::NodeFull {
+                node: node.clone(),
+                max: state.max_wires,
+            });
+        }
+        Ok(())
+    }
+
+    fn choose(
+        &self,
+        caller: &Workload,
+        request: &ConnectionRequest,
+        service: &NetworkService,
+        turn: u64,
+    ) -> Result<Arc<NetworkServiceEndpoint>, Refusal> {
+        let registered = self
+            .tables
+            .offers
+            .of(service.name())
+            .filter_map(|name| self.tables.endpoints.get(name));
+        let candidate = |endpoint: &'_ Arc<NetworkServiceEndpoint>| match endpoint.attachment() {
+            Attachment::Interface(name) => self.tables.names.end_of(endpoint.node(), name),
+            Attachment::Netns(_) => None,
+        };
+        let input = SelectInput {
+            service,
+            labels: &request.labels,
+            node: &caller.node,
+            netns: &caller.netns,
+            wanted: request.endpoint.as_ref(),
+            candidates: registered
+                .map(|endpoint| Candidate {
+                    endpoint: endpoint.as_ref(),
+                    taken_by: candidate(endpoint),
+                })
+                .collect(),
+        };
+        let selection = select(&input, turn)?;
+        let missing = || Refusal::Inconsistent {
+            what: "endpoint",
+            key: selection.endpoint.to_string(),
+        };
+        self.tables
+            .endpoints
+            .get(&selection.endpoint)
+            .cloned()
+            .ok_or_else(missing)
+    }
+
+    fn prefixes_of<'a>(&'a self, service: &'a NetworkService) -> &'a [ipnet::IpNet] {
+        if service.prefixes().is_empty() {
+            &self.config.default_prefixes
+        } else {
+            service.prefixes()
+        }
+    }
+
+    fn excluded(&self, service: &NetworkService, request: &ConnectionRequest) -> Vec<ipnet::IpNet> {
+        let of_service = service.excluded_prefixes().iter();
+        of_service
+            .chain(&request.excluded_prefixes)
+            .chain(&self.config.excluded_prefixes)
+            .copied()
+            .collect()
+    }
+
+    fn client_interface(&self, caller: &Workload, request: &ConnectionRequest) -> Result<IfName, Refusal> {
+        let names = &self.tables.names;
+        let Some(asked) = &request.interface else {
+            return Ok(names.first_free(&caller.node, &caller.netns, Side::Client)?);
+        };
+        match names.holder(&caller.node, &caller.netns, asked) {
+            None => Ok(asked.clone()),
+            Some(by) => Err(Refusal::InterfaceTaken {
+                field: FIELD_INTERFACE,
+                interface: asked.clone(),
+                netns: caller.netns.to_string(),
+                by: by.clone(),
+            }),
+        }
+    }
+
+    fn server_side(
+        &self,
+        endpoint: &NetworkServiceEndpoint,
+        id: &ConnectionId,
+        proposal: &Proposal,
+    ) -> Result<EndpointSide, Refusal> {
+        let node = endpoint.node();
+        let (interface, mac) = match endpoint.attachment() {
+            Attachment::Interface(name) => (name.clone(), None),
+            Attachment::Netns(netns) => {
+                let name = self.tables.names.first_free(node, netns, Side::Endpoint)?;
+                (name, Some(derive_mac(id, Side::Endpoint)))
+            }
+        };
+        let attachment = endpoint.attachment().clone();
+        Ok(EndpointSide {
+            node: node.clone(),
+            attachment,
+            interface,
+            mac,
+            addresses: proposal.endpoint.clone(),
+        })
+    }
+}
+
+/// The service decides about the payload; a client may say what it expects, or what its connection has.
+fn check_payload(
+    request: &ConnectionRequest,
+    service: &NetworkService,
+    has: Option<Payload>,
+) -> Result<(), Invalid> {
+    match request.payload {
+        Some(payload) if payload != service.payload() && has != Some(payload) => {
+            let rule = format!(
+                "NetworkService {} carries {}: ask for that, or for none",
+                service.name(),
+                service.payload()
+            );
+            Err(Invalid::new(FIELD_PAYLOAD, payload.as_str(), rule))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a connection keeps for life.
+fn check_unchangeable(
+    request: &ConnectionRequest,
+    caller: &Workload,
+    connection: &Connection,
+) -> Result<(), Refusal> {
+    let keeps = |field: &'static str, value: String, has: String| {
+        Err(Refusal::NotChangeable {
+            field,
+            value,
+            id: connection.id.clone(),
+            has,
+        })
+    };
+    let (client, server) = (&connection.client, &connection.server);
+    if request.service != connection.service {
+        return keeps(
+            FIELD_SERVICE,
+            request.service.to_string(),
+            connection.service.to_string(),
+        );
+    }
+    if caller.node != client.node || !caller.netns.is_same(&client.netns) {
+        return keeps(FIELD_NETNS, caller.netns.to_string(), client.netns.to_string());
+    }
+    if let Some(asked) = request
+        .endpoint
+        .as_ref()
+        .filter(|asked| **asked != connection.endpoint)
+    {
+        return keeps(FIELD_ENDPOINT, asked.to_string(), connection.endpoint.to_string());
+    }
+    if let Some(asked) = request
+        .interface
+        .as_ref()
+        .filter(|asked| **asked != client.interface)
+    {
+        return keeps(FIELD_INTERFACE, asked.to_string(), client.interface.to_string());
+    }
+    let sides = [
+        (&request.src_addresses, &client.addresses),
+        (&request.dst_addresses, &server.addresses),
+    ];
+    for (field, (asked, has)) in FIELDS_ADDRESSES.into_iter().zip(sides) {
+        if let Some(other) = asked.iter().find(|one| !has.contains(one)) {
+            return keeps(
+                field,
+                other.to_string(),
+                has.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", "),
+            );
+        }
+    }
+    match check_macs(&request.macs, client.mac, server.mac) {
+        Ok(()) => Ok(()),
+        Err((field, value)) => keeps(field, value, format!("its own for {}", client.interface)),
+    }
+}
+
+fn check_macs(
+    asked: &[Option<MacAddr>; 2],
+    client: MacAddr,
+    server: Option<MacAddr>,
+) -> Result<(), (&'static str, String)> {
+    for ((field, asked), has) in FIELDS_MAC.into_iter().zip(asked).zip([Some(client), server]) {
+        if let Some(other) = asked.filter(|asked| Some(*asked) != has) {
+            return Err((field, other.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// The hops of a connection. A refresh that gives no name keeps the one that the client gave before.
+fn path(connection: &Connection, client_name: &str) -> Path {
+    let before = connection
+        .path
+        .segments
+        .first()
+        .map_or(connection.id.as_str(), |hop| hop.name.as_str());
+    let client = if client_name.is_empty() {
+        before
+    } else {
+        client_name
+    };
+    let hop = |name: &str| PathSegment {
+        name: name.to_owned(),
+        id: connection.id.to_string(),
+        expires: connection.expires,
+    };
+    Path {
+        segments: vec![
+            hop(client),
+            hop(connection.client.node.as_str()),
+            hop(connection.endpoint.as_str()),
+        ],
+    }
+}

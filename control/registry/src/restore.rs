@@ -1,0 +1,94 @@
+//! From records back to the state that wrote them.
+
+use std::{net::IpAddr, sync::Arc};
+
+use tieline_model::{Connection, NetworkService, NetworkServiceEndpoint};
+
+use crate::{NodeState, Record, Registry, RegistryConfig, RestoreError, record::decode};
+
+impl Registry {
+    /// The registry that wrote `records`, the store's keys with their values. No node is connected yet; leases that
+    /// are over end with the next [`Self::handle_timeout`].
+    pub fn restore(
+        config: RegistryConfig,
+        records: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Result<Self, RestoreError> {
+        let mut registry = Self::new(config)?;
+        for (key, value) in records {
+            registry.put_record(&key, &value)?;
+        }
+        for connection in registry.tables.connections.values() {
+            let conflict = |what: String| {
+                let key = Record::Connection.key(connection.id.as_str());
+                Err(RestoreError::Conflict { key, conflict: what })
+            };
+            if !registry.tables.services.contains_key(&connection.service) {
+                return conflict(format!("NetworkService {} is not there", connection.service));
+            }
+            if !registry.tables.endpoints.contains_key(&connection.endpoint) {
+                return conflict(format!(
+                    "NetworkServiceEndpoint {} is not there",
+                    connection.endpoint
+                ));
+            }
+        }
+        Ok(registry)
+    }
+
+    fn put_record(&mut self, key: &str, value: &[u8]) -> Result<(), RestoreError> {
+        let (kind, name) = Record::of(key).ok_or_else(|| RestoreError::UnknownKey { key: key.to_owned() })?;
+        let misplaced = |holds: &str| {
+            let message = format!("holds {holds}");
+            if holds == name {
+                Ok(())
+            } else {
+                Err(RestoreError::Malformed {
+                    key: key.to_owned(),
+                    message,
+                })
+            }
+        };
+        let malformed = |message: &str| RestoreError::Malformed {
+            key: key.to_owned(),
+            message: message.to_owned(),
+        };
+        match kind {
+            Record::Service => {
+                let service: NetworkService = decode(key, value)?;
+                misplaced(service.name().as_str())?;
+                self.tables
+                    .services
+                    .insert(service.name().clone(), Arc::new(service));
+            }
+            Record::Endpoint => {
+                let endpoint: NetworkServiceEndpoint = decode(key, value)?;
+                misplaced(endpoint.name().as_str())?;
+                self.tables.put_endpoint(Arc::new(endpoint));
+            }
+            Record::Connection => {
+                let connection: Connection = decode(key, value)?;
+                misplaced(connection.id.as_str())?;
+                let put = self.tables.put_connection(Arc::new(connection));
+                put.map_err(|conflict| RestoreError::Conflict {
+                    key: key.to_owned(),
+                    conflict,
+                })?;
+            }
+            Record::Node => {
+                let node: NodeState = decode(key, value)?;
+                misplaced(node.name.as_str())?;
+                self.nodes.insert(node.name.clone(), node);
+            }
+            Record::Turn => {
+                let service = name.parse().map_err(|_| malformed("not the name of a service"))?;
+                self.tables.turns.insert(service, decode(key, value)?);
+            }
+            Record::Addresses => {
+                let prefix = name.parse().map_err(|_| malformed("not a prefix"))?;
+                let last: IpAddr = decode(key, value)?;
+                self.tables.addresses.set_last(prefix, last);
+            }
+        }
+        Ok(())
+    }
+}
