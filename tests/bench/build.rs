@@ -18,7 +18,10 @@ fn main() -> ExitCode {
 fn embed_object() -> Result<(), Box<dyn Error>> {
     let manifest = env::var("CARGO_MANIFEST_DIR")?;
     let manifest = Path::new(&manifest);
-    let workspace = manifest.ancestors().nth(2).ok_or("the crate lies two folders below the workspace")?;
+    let workspace = manifest
+        .ancestors()
+        .nth(2)
+        .ok_or("the crate lies two folders below the workspace")?;
     let out_dir = env::var("OUT_DIR")?;
     for watched in ["ebpf/src", "ebpf/Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", manifest.join(watched).display());
@@ -34,6 +37,9 @@ fn embed_object() -> Result<(), Box<dyn Error>> {
     };
     // A target folder of its own: the outer cargo holds the lock of the shared one.
     let object = ebpf_toolchain::build_object(workspace, &Path::new(&out_dir).join("ebpf"), program)?;
-    println!("cargo::rustc-env=TIELINE_BENCH_EBPF_EMBEDDED={}", object.display());
+    println!(
+        "cargo::rustc-env=TIELINE_BENCH_EBPF_EMBEDDED={}",
+        object.display()
+    );
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The benchmarks' own kernel programs. They measure paths and are never part of one, except `bare_peer`, which
 //! is the peer that Tieline's own program is held against.
 //!
-//! * `generate` (XDP, run by `BPF_PROG_TEST_RUN` with live frames) sends each frame out of the interface that the
-//!   run names as its ingress, as if the workload behind it had sent it.
-//! * `sink` (tcx ingress at the far end) counts the generator's frames and drops them before any protocol sees them.
+//! * `generate` (XDP, run by `BPF_PROG_TEST_RUN` with live frames) sends each frame out of one interface, as if the
+//!   workload that owns it had sent it.
+//! * `sink` (tcx ingress at the far end) counts frames of the generator's kind and drops them before any protocol sees them.
 //! * `bare_peer` (tcx ingress at a host end) is the least that forwards by position: one hash lookup by interface,
 //!   then `redirect_peer`; no counters, no checks.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -12,7 +12,7 @@
 mod entry {
     use aya_ebpf::{
         bindings::{BPF_F_NO_PREALLOC, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
-        helpers::generated::bpf_redirect_peer,
+        helpers::generated::{bpf_redirect, bpf_redirect_peer},
         macros::{classifier, map, xdp},
         maps::{Array, HashMap, PerCpuArray},
         programs::{TcContext, XdpContext},
@@ -24,28 +24,48 @@ mod entry {
     /// Frames that `sink` has seen on this CPU.
     #[map]
     static SUNK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-    /// The EtherType that `sink` counts, in network order; everything else passes.
+    /// Index of the interface that `generate` sends out of, in the namespace of the run.
     #[map]
-    static SINK_PROTOCOL: Array<u32> = Array::with_max_entries(1, 0);
+    static TARGET: Array<u32> = Array::with_max_entries(1, 0);
+    /// EtherType of IPv4 as `__sk_buff::protocol` holds it: network order in the low 16 bits.
+    const IPV4: u32 = 0x0800_u16.to_be() as u32;
 
-    /// Hook: none; it only ever runs in `BPF_PROG_TEST_RUN`.
+    /// Octets of a generated frame; the kernel's own chatter has other lengths.
+    const FRAME_LEN: u32 = 60;
+
+    /// Hook: none; it only ever runs in `BPF_PROG_TEST_RUN`. It redirects, because `XDP_TX` would need a receiving
+    /// interface with an XDP program, and that slows the workload's side down.
     #[xdp]
     pub fn generate(_ctx: XdpContext) -> u32 {
-        xdp_action::XDP_TX
+        let Some(target) = TARGET.get(0) else {
+            return xdp_action::XDP_ABORTED;
+        };
+        // SAFETY: the helper only notes the target; the kernel checks it when the program has returned.
+        #[expect(unsafe_code, reason = "helper call")]
+        let code = unsafe { bpf_redirect(*target, 0) };
+        code as u32
     }
 
     /// Hook: tcx ingress of the interface at the far end of a path.
     #[classifier]
     pub fn sink(ctx: TcContext) -> i32 {
         // SAFETY: the kernel passes a valid context; the verifier checks the field access.
-        #[expect(unsafe_code, clippy::multiple_unsafe_ops_per_block, reason = "the context is a kernel pointer")]
-        let protocol = unsafe { (*ctx.skb.skb).protocol };
-        if SINK_PROTOCOL.get(0) != Some(&protocol) {
+        #[expect(
+            unsafe_code,
+            clippy::multiple_unsafe_ops_per_block,
+            reason = "the context is a kernel pointer"
+        )]
+        let (protocol, len) = unsafe { ((*ctx.skb.skb).protocol, (*ctx.skb.skb).len) };
+        if protocol != IPV4 || len != FRAME_LEN {
             return TC_ACT_OK;
         }
         if let Some(count) = SUNK.get_ptr_mut(0) {
             // SAFETY: this CPU's own element, null-checked; nothing interrupts the program on this CPU at this hook.
-            #[expect(unsafe_code, clippy::multiple_unsafe_ops_per_block, reason = "map values are shared memory")]
+            #[expect(
+                unsafe_code,
+                clippy::multiple_unsafe_ops_per_block,
+                reason = "map values are shared memory"
+            )]
             unsafe {
                 *count = (*count).wrapping_add(1);
             }
@@ -57,7 +77,11 @@ mod entry {
     #[classifier]
     pub fn bare_peer(ctx: TcContext) -> i32 {
         // SAFETY: as in `sink`.
-        #[expect(unsafe_code, clippy::multiple_unsafe_ops_per_block, reason = "the context is a kernel pointer")]
+        #[expect(
+            unsafe_code,
+            clippy::multiple_unsafe_ops_per_block,
+            reason = "the context is a kernel pointer"
+        )]
         let ifindex = unsafe { (*ctx.skb.skb).ifindex };
         // SAFETY: the loader fills the map before it attaches the program and never writes it again.
         #[expect(unsafe_code, reason = "map values are shared memory")]
