@@ -1,0 +1,180 @@
+//! One agent's session: plans down, reports up.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tieline_model::{ConnectionId, Invalid, NodeName};
+use tieline_proto::tieline::agent::v1 as proto;
+use tieline_registry::{Command, NodeFailure, NodeHello, ObservedWire, WireFailureKind};
+use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Status, Streaming};
+
+use super::stream::{Answers, answers};
+use crate::engine::{Down, EngineHandle, SessionId};
+use crate::failure::Failure;
+
+/// Longest text that an agent says of itself or of a failure, in bytes. Longer ones are cut.
+const MAX_TEXT: usize = 1024;
+
+/// Begins a session: answers with what goes down, and reads what comes up until either way ends.
+pub(super) async fn serve(
+    engine: &EngineHandle,
+    hello: proto::Hello,
+    up: Streaming<proto::SessionUp>,
+) -> Result<Answers<proto::SessionDown>, Failure> {
+    let node = NodeName::parse("hello.node", &hello.node)?;
+    let hello = NodeHello {
+        node: node.clone(),
+        version: cut(hello.version),
+        generation: hello.generation,
+        attach_backend: cut(hello.attach_backend),
+        max_wires: hello.max_wires,
+    };
+    let (session, inlet) = engine.begin_session(hello).await?;
+    let over = CancellationToken::new();
+    let reader = Reader {
+        engine: engine.clone(),
+        node,
+        session,
+    };
+    tokio::spawn(reader.read(up, over.clone()));
+    let down = answers(Vec::new(), inlet, |down| Some(message(&down)));
+    Ok(Box::pin(Guarded {
+        down,
+        _over: over.drop_guard(),
+    }))
+}
+
+/// The way down; when it is dropped, because the agent left or the engine ended it, the way up ends too.
+struct Guarded {
+    down: Answers<proto::SessionDown>,
+    _over: DropGuard,
+}
+
+impl Stream for Guarded {
+    type Item = Result<proto::SessionDown, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.down.as_mut().poll_next(cx)
+    }
+}
+
+struct Reader {
+    engine: EngineHandle,
+    node: NodeName,
+    session: SessionId,
+}
+
+impl Reader {
+    async fn read(self, mut up: Streaming<proto::SessionUp>, over: CancellationToken) {
+        loop {
+            let next = tokio::select! {
+                () = over.cancelled() => break,
+                next = up.message() => next,
+            };
+            let Ok(Some(next)) = next else { break };
+            let command = match self.command(next) {
+                Ok(Some(command)) => command,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(node = %self.node, %error, "the agent says something invalid; its session ends");
+                    break;
+                }
+            };
+            if self
+                .engine
+                .report(self.node.clone(), self.session, command)
+                .await
+                .is_err()
+            {
+                break;
+            }
+        }
+        // If the engine is gone there is no session left to end.
+        drop(self.engine.leave(self.node, self.session).await);
+    }
+
+    fn command(&self, message: proto::SessionUp) -> Result<Option<Command>, Invalid> {
+        let node = self.node.clone();
+        match message.message {
+            Some(proto::session_up::Message::Ack(ack)) => {
+                let failures = ack.failures.into_iter().map(failure).collect::<Result<_, _>>()?;
+                Ok(Some(Command::NodeReport {
+                    node,
+                    generation: ack.generation,
+                    failures,
+                }))
+            }
+            Some(proto::session_up::Message::Observation(seen)) => observation(node, seen).map(Some),
+            Some(proto::session_up::Message::Hello(_)) => Err(Invalid::new(
+                "hello",
+                "",
+                "a session has one Hello: begin a new session",
+            )),
+            // A message of a later release.
+            None => Ok(None),
+        }
+    }
+}
+
+fn observation(node: NodeName, seen: proto::Observation) -> Result<Command, Invalid> {
+    let id = ConnectionId::parse("observation.connection_id", &seen.connection_id)?;
+    let wire = match seen.kind() {
+        proto::ObservationKind::WireLost => ObservedWire::Lost {
+            message: cut(seen.message),
+        },
+        proto::ObservationKind::WireRestored => ObservedWire::Restored,
+        proto::ObservationKind::Unspecified => {
+            let rule = "an observation is WIRE_LOST or WIRE_RESTORED";
+            return Err(Invalid::new("observation.kind", seen.kind.to_string(), rule));
+        }
+    };
+    Ok(Command::Observe { node, id, wire })
+}
+
+fn failure(message: proto::WireFailure) -> Result<NodeFailure, Invalid> {
+    let kind = match message.kind() {
+        proto::FailureKind::NetnsGone => WireFailureKind::NetnsGone,
+        proto::FailureKind::NameTaken => WireFailureKind::NameTaken,
+        proto::FailureKind::InterfaceGone => WireFailureKind::InterfaceGone,
+        proto::FailureKind::AddressTaken => WireFailureKind::AddressTaken,
+        proto::FailureKind::Capacity => WireFailureKind::Capacity,
+        proto::FailureKind::Kernel | proto::FailureKind::Invalid | proto::FailureKind::Unspecified => {
+            WireFailureKind::Kernel
+        }
+    };
+    Ok(NodeFailure {
+        id: ConnectionId::parse("ack.failures.connection_id", &message.connection_id)?,
+        kind,
+        field: cut(message.field),
+        value: cut(message.value),
+        message: cut(message.message),
+    })
+}
+
+fn message(down: &Down) -> proto::SessionDown {
+    let message = match down {
+        Down::Snapshot(plan) => proto::session_down::Message::Snapshot(proto::Snapshot {
+            generation: plan.generation,
+            wires: plan.wires.values().map(proto::Wire::from).collect(),
+        }),
+        Down::Delta(delta) => proto::session_down::Message::Delta(proto::Delta {
+            generation: delta.generation,
+            parent: delta.parent,
+            upsert: delta.upsert.values().map(proto::Wire::from).collect(),
+            remove: delta.remove.iter().map(ToString::to_string).collect(),
+        }),
+    };
+    proto::SessionDown {
+        message: Some(message),
+    }
+}
+
+fn cut(mut text: String) -> String {
+    let end = (0..=MAX_TEXT.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or(0));
+    text
+}
