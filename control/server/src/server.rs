@@ -6,17 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tieline_model::Timestamp;
-use tieline_proto::connection::monitor_connection_server::MonitorConnectionServer;
-use tieline_proto::registry::network_service_endpoint_registry_server::NetworkServiceEndpointRegistryServer;
-use tieline_proto::registry::network_service_registry_server::NetworkServiceRegistryServer;
-use tieline_proto::tieline::admin::v1::admin_service_server::AdminServiceServer;
-use tieline_proto::tieline::agent::v1::agent_service_server::AgentServiceServer;
 use tieline_store::{MemoryStore, RedbStore, Store};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
@@ -25,7 +20,7 @@ use tonic_health::server::HealthReporter;
 use crate::config::{Config, StoreConfig};
 use crate::engine::{self, EngineHandle, Setup};
 use crate::error::ControlError;
-use crate::grpc::{About, Api, MAX_ADMIN_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_SESSION_MESSAGE_BYTES};
+use crate::grpc::{About, Api, routes};
 use crate::listen::{self, SocketFile};
 use crate::metrics::Metrics;
 use crate::readiness::{Condition, Readiness};
@@ -144,7 +139,7 @@ impl Control {
     /// Serves until `cancel` is cancelled or something breaks; then stops in order: no new calls, the engine finishes what it
     /// has and ends all streams, the calls under way end, the store closes, the socket goes.
     pub async fn serve(mut self, cancel: CancellationToken) -> Result<(), ControlError> {
-        let (health, routes) = self.routes().await?;
+        let (health, routes) = routes(&self.api).await?;
         let no_new_calls = CancellationToken::new();
         let mut servers = JoinSet::new();
         let file = self.unix.take().map(|(listener, file)| {
@@ -193,47 +188,6 @@ impl Control {
         tracing::info!("control has stopped");
         outcome
     }
-
-    async fn routes(&self) -> Result<(HealthReporter, Routes), ControlError> {
-        let api = &self.api;
-        let agents = AgentServiceServer::new(api.clone())
-            .max_decoding_message_size(MAX_SESSION_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_SESSION_MESSAGE_BYTES);
-        let operators = AdminServiceServer::new(api.clone())
-            .max_decoding_message_size(MAX_ADMIN_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_SESSION_MESSAGE_BYTES);
-        let monitor = MonitorConnectionServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let services =
-            NetworkServiceRegistryServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let endpoints = NetworkServiceEndpointRegistryServer::new(api.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let (health, health_server) = tonic_health::server::health_reporter();
-        health.set_serving::<AgentServiceServer<Api>>().await;
-        health.set_serving::<AdminServiceServer<Api>>().await;
-        health.set_serving::<MonitorConnectionServer<Api>>().await;
-        health.set_serving::<NetworkServiceRegistryServer<Api>>().await;
-        health
-            .set_serving::<NetworkServiceEndpointRegistryServer<Api>>()
-            .await;
-        let described = |error: tonic_reflection::server::Error| ControlError::Reflection(error.to_string());
-        let mut routes = RoutesBuilder::default();
-        routes
-            .add_service(agents)
-            .add_service(operators)
-            .add_service(monitor)
-            .add_service(services)
-            .add_service(endpoints)
-            .add_service(health_server)
-            .add_service(reflection().build_v1().map_err(described)?)
-            .add_service(reflection().build_v1alpha().map_err(described)?);
-        Ok((health, routes.routes()))
-    }
-}
-
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(tieline_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// Health says what readiness says.

@@ -8,6 +8,7 @@
 mod apply;
 mod batch;
 mod monitors;
+mod recover;
 mod run;
 mod sessions;
 mod waiters;

@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tieline_model::{NodeName, Timestamp};
 use tieline_registry::{Granted, NodeGeneration, Registry, RegistryConfig};
-use tieline_store::{Revision, Store, Txn};
+use tieline_store::{Revision, Store};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::apply::{Applier, Debt};
 use super::batch::Batch;
 use super::monitors::Monitors;
+use super::recover::restore;
 use super::sessions::Sessions;
 use super::waiters::{Waiters, answer};
 use super::{Message, Setup};
@@ -23,39 +24,37 @@ use crate::outlet::End;
 use crate::readiness::{Condition, Readiness};
 
 /// Where the registry's records lie in the store.
-const PREFIX: &str = "registry/";
-/// Written to see whether the store takes writes again.
-const PROBE_KEY: &str = "control/probe";
+pub(super) const PREFIX: &str = "registry/";
 /// Most messages that share a transaction. Bounds how long the first of them waits for the others.
 const MAX_BATCH: usize = 256;
 /// Between two attempts to read the state after the store failed.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Longest sleep: the wall clock, by which leases are measured, may be set meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(5);
 /// How fresh the gauges are.
 const GAUGES: Duration = Duration::from_secs(1);
 
 /// The registry, or why there is none and when that was last looked into.
-enum State {
+pub(super) enum State {
     Working(Box<Registry>),
     Lost { why: String, tried: Instant },
 }
 
 pub(super) struct Engine {
-    store: Arc<dyn Store>,
-    config: RegistryConfig,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) config: RegistryConfig,
     max_waiting: usize,
     metrics: Arc<Metrics>,
-    condition: Arc<Condition>,
-    state: State,
-    revision: Revision,
-    sessions: Sessions,
-    monitors: Monitors,
-    waiters: Waiters,
+    pub(super) condition: Arc<Condition>,
+    pub(super) state: State,
+    pub(super) revision: Revision,
+    pub(super) sessions: Sessions,
+    pub(super) monitors: Monitors,
+    pub(super) waiters: Waiters,
     /// Nodes that lost their session for being slow; the registry hears of it with the next batch.
-    dropped: Vec<NodeName>,
+    pub(super) dropped: Vec<NodeName>,
     /// When the gauges are due, if they no longer tell the truth.
-    gauges_due: Option<Instant>,
+    pub(super) gauges_due: Option<Instant>,
 }
 
 impl Engine {
@@ -245,58 +244,6 @@ impl Engine {
         }
     }
 
-    /// Nothing of the batch is stored, and the registry is ahead of the store: forget it and begin again from the
-    /// store. Whoever follows the state by a stream begins again too; what the nodes forward goes on.
-    async fn lose(&mut self, failure: &Failure, debts: Vec<Debt>) {
-        tracing::error!(%failure, "a transaction was lost; control reads its state anew");
-        debts.into_iter().for_each(|debt| debt.fail(failure));
-        self.waiters.fail_all(failure);
-        self.sessions.end_all(End::Lost);
-        self.monitors.end_all(End::Lost);
-        self.dropped.clear();
-        self.condition.set(Readiness::NotReady(failure.to_string()));
-        let long_ago = Instant::now().checked_sub(RETRY).unwrap_or_else(Instant::now);
-        self.state = State::Lost {
-            why: failure.to_string(),
-            tried: long_ago,
-        };
-        self.recover().await;
-    }
-
-    /// Reads the state anew if it is lost and it is time to try.
-    async fn recover(&mut self) {
-        let State::Lost { tried, .. } = &self.state else {
-            return;
-        };
-        if tried.elapsed() < RETRY {
-            return;
-        }
-        match self.reopen().await {
-            Ok((registry, revision)) => {
-                tracing::info!(%revision, "the state is read anew");
-                self.revision = revision;
-                self.state = State::Working(Box::new(registry));
-                self.gauges_due.get_or_insert_with(Instant::now);
-                self.condition.set(Readiness::Ready);
-            }
-            Err(error) => {
-                let why = error.to_string();
-                self.condition.set(Readiness::NotReady(why.clone()));
-                self.state = State::Lost {
-                    why,
-                    tried: Instant::now(),
-                };
-            }
-        }
-    }
-
-    /// A store that can be read but not written would lose the next batch too, so it is tried first.
-    async fn reopen(&self) -> Result<(Registry, Revision), ControlError> {
-        let moment = wall_clock().as_millis().to_string().into_bytes();
-        self.store.commit(Txn::new().put(PROBE_KEY, moment)).await?;
-        restore(&*self.store, &self.config).await
-    }
-
     fn refuse(&self, messages: Vec<Message>) {
         let State::Lost { why, .. } = &self.state else {
             return;
@@ -331,24 +278,8 @@ fn is_outstanding(registry: &Registry, plan: &NodeGeneration) -> bool {
     node.is_some_and(|node| node.connected && node.applied < plan.generation)
 }
 
-async fn restore(store: &dyn Store, config: &RegistryConfig) -> Result<(Registry, Revision), ControlError> {
-    let range = store.range(PREFIX).await?;
-    let record = |(key, entry): (String, tieline_store::Entry)| {
-        (
-            key.strip_prefix(PREFIX).unwrap_or(&key).to_owned(),
-            entry.value.to_vec(),
-        )
-    };
-    let registry = Registry::restore(config.clone(), range.entries.into_iter().map(record));
-    let failed = |error: tieline_registry::RestoreError| ControlError::Restore {
-        store: store.describe(),
-        detail: error.to_string(),
-    };
-    Ok((registry.map_err(failed)?, range.revision))
-}
-
 /// The one place where control reads the wall clock.
-fn wall_clock() -> Timestamp {
+pub(super) fn wall_clock() -> Timestamp {
     let elapsed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);

@@ -4,6 +4,7 @@ mod admin;
 mod agent;
 mod monitor;
 mod registry;
+mod routes;
 mod session;
 mod stream;
 
@@ -16,6 +17,8 @@ use crate::engine::EngineHandle;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::status::code_name;
+
+pub(crate) use self::routes::routes;
 
 /// Longest message that is read on the services for everybody, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;

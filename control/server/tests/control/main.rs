@@ -1,0 +1,18 @@
+//! Control as its clients see it: a server on a socket of its own, spoken to by gRPC, with scripted agents.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod agent;
+mod calls;
+mod failing;
+mod load;
+mod monitors;
+mod process;
+mod requests;
+mod sessions;
+mod world;
