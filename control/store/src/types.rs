@@ -7,8 +7,8 @@ use std::sync::Arc;
 pub const MAX_KEY_BYTES: usize = 512;
 /// Longest value, in bytes.
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
-/// Most compares, puts and deletes of one transaction, together.
-pub const MAX_TXN_OPERATIONS: usize = 65_536;
+/// Most compares, puts and deletes of one transaction, together: all leases of a full control may end in one.
+pub const MAX_TXN_OPERATIONS: usize = 1_048_576;
 /// How many bytes of keys and values the history behind watches keeps, unless told otherwise.
 pub const DEFAULT_HISTORY_BYTES: usize = 16 * 1024 * 1024;
 

@@ -89,11 +89,12 @@ impl FakeAgent {
         .await;
     }
 
-    /// Does everything that it is told, at once, until the session ends. The result is how it ended.
-    pub(crate) fn obey(mut self) -> JoinHandle<Option<Status>> {
+    /// Does everything that it is told, at once, until the session ends.
+    pub(crate) fn obey(mut self) -> JoinHandle<Ended> {
         tokio::spawn(async move {
+            let mut last = 0;
             loop {
-                let generation = match self.down.message().await {
+                last = match self.down.message().await {
                     Ok(Some(proto::SessionDown {
                         message: Some(Down::Snapshot(snapshot)),
                     })) => snapshot.generation,
@@ -101,10 +102,15 @@ impl FakeAgent {
                         message: Some(Down::Delta(delta)),
                     })) => delta.generation,
                     Ok(other) => panic!("not a message: {other:?}"),
-                    Err(status) => return Some(status),
+                    Err(status) => {
+                        return Ended {
+                            generation: last,
+                            status: Some(status),
+                        };
+                    }
                 };
                 let ack = proto::Ack {
-                    generation,
+                    generation: last,
                     failures: Vec::new(),
                 };
                 if self
@@ -115,9 +121,20 @@ impl FakeAgent {
                     .await
                     .is_err()
                 {
-                    return None;
+                    return Ended {
+                        generation: last,
+                        status: None,
+                    };
                 }
             }
         })
     }
+}
+
+/// How an obedient agent's session ended.
+pub(crate) struct Ended {
+    /// The last plan that it carried out.
+    pub(crate) generation: u64,
+    /// What control said.
+    pub(crate) status: Option<Status>,
 }

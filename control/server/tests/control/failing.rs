@@ -99,7 +99,11 @@ async fn a_lost_commit_fails_its_calls_and_loses_nothing_that_was_acknowledged()
     let status = workload.request_connection(request("lost", 2)).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(status.message().contains("nothing was changed"), "{status:?}");
-    let end = session.await.unwrap().expect("the session ends with a reason");
+    let end = session
+        .await
+        .unwrap()
+        .status
+        .expect("the session ends with a reason");
     assert_eq!(end.code(), Code::Unavailable, "{end:?}");
 
     let (agent, snapshot) = FakeAgent::join(&world, "n1", 0).await;

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
+
+use crate::agent::FakeAgent;
 use crate::calls::{close, request};
 use crate::world::World;
 
@@ -53,7 +56,7 @@ async fn measure() {
         ("memory", World::with(|_, _| {}).await),
         ("redb", World::on_redb().await),
     ] {
-        let _agent = world.with_node().await.obey();
+        let _obedient = world.with_node().await.obey();
         let took = request_all(&world, 20_000, 64).await;
         println!(
             "{name}: {:.0} Requests/s with 64 in flight",
@@ -78,5 +81,9 @@ async fn measure() {
             "{name}: a lone Request takes {:?} (median), {:?} (p99)",
             times[250], times[495]
         );
+        let (_agent, snapshot) = FakeAgent::join(&world, "n1", 0).await;
+        let (wires, bytes) = (snapshot.wires.len(), snapshot.encoded_len());
+        println!("{name}: a snapshot of {wires} wires has {bytes} bytes");
+        assert!(bytes < tieline_control::MAX_SESSION_MESSAGE_BYTES / 2);
     }
 }

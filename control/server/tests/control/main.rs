@@ -10,6 +10,7 @@
 mod agent;
 mod calls;
 mod failing;
+mod kill;
 mod load;
 mod monitors;
 mod process;

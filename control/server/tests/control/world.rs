@@ -17,6 +17,9 @@ use tonic::transport::{Channel, Endpoint};
 /// Longest time that anything in these tests may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The agents' service, as a client sees it.
+pub(crate) type Agents = AgentServiceClient<Channel>;
+
 pub(crate) struct World {
     directory: TempDir,
     pub(crate) config: Config,
@@ -97,7 +100,7 @@ impl World {
         Endpoint::from_shared(uri).unwrap().connect().await.unwrap()
     }
 
-    pub(crate) async fn agents(&self) -> AgentServiceClient<Channel> {
+    pub(crate) async fn agents(&self) -> Agents {
         AgentServiceClient::new(self.channel().await).max_decoding_message_size(64 * 1024 * 1024)
     }
 

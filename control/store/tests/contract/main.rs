@@ -1,6 +1,11 @@
 //! The contract of `Store`, checked against every implementation by one suite, and what only a file can show.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod files;
 mod kill;
