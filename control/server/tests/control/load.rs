@@ -57,10 +57,10 @@ async fn measure() {
         ("redb", World::on_redb().await),
     ] {
         let _obedient = world.with_node().await.obey();
-        let took = request_all(&world, 20_000, 64).await;
+        let took = request_all(&world, 10_000, 64).await;
         println!(
             "{name}: {:.0} Requests/s with 64 in flight",
-            20_000.0 / took.as_secs_f64()
+            10_000.0 / took.as_secs_f64()
         );
         let mut workload = world.agents().await;
         let mut times = Vec::new();
