@@ -42,14 +42,9 @@ pub(crate) fn build(args: &Args) -> Result<Built> {
         binary: messages
             .executable("tieline")
             .context("cargo built no binary called `tieline`")?,
-        object: object(&messages)?,
+        object: messages
+            .build_script_env("dataplane-user", "TIELINE_EBPF_EMBEDDED")
+            .map(PathBuf::from)
+            .context("dataplane-user/build.rs did not name the object: see TIELINE_EBPF_EMBEDDED there")?,
     })
-}
-
-/// The object that the build script of the agent's crate made.
-pub(crate) fn object(messages: &messages::Messages) -> Result<PathBuf> {
-    messages
-        .build_script_env("dataplane-user", "TIELINE_EBPF_EMBEDDED")
-        .map(PathBuf::from)
-        .context("dataplane-user/build.rs did not name the object: see TIELINE_EBPF_EMBEDDED there")
 }

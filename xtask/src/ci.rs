@@ -4,11 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{lint, report, setup, sh, test, tidy, verifier};
+use crate::{kernels, lint, report, setup, sh, test, tidy, verifier};
 
-/// Nothing to choose.
+/// What to leave out.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Leave out the virtual machines
+    #[arg(long)]
+    no_kernels: bool,
+}
 
 /// A step: its name and what it does.
 type Step = (&'static str, fn() -> Result<()>);
@@ -19,12 +23,18 @@ const STEPS: &[Step] = &[
     ("tidy", || tidy::run(&tidy::Args::default())),
     ("lint", || lint::run(&lint::Args::default())),
     ("verifier", || verifier::run(&verifier::Args::default())),
+    (KERNELS, || kernels::run(&kernels::Args::default())),
     ("test", || test::run(&test::Args::default())),
 ];
 
-pub(crate) fn run(_args: &Args) -> Result<()> {
+const KERNELS: &str = "kernels";
+
+pub(crate) fn run(args: &Args) -> Result<()> {
     let mut results = Vec::new();
     for &(name, work) in STEPS {
+        if name == KERNELS && args.no_kernels {
+            continue;
+        }
         println!("\n=== {name}");
         let began = Instant::now();
         let outcome = work();

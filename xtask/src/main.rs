@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod kernels;
 mod lint;
 mod messages;
 mod report;
@@ -49,6 +50,8 @@ enum Command {
     Tidy(tidy::Args),
     /// Load every kernel program and compare its cost with the committed budget
     Verifier(verifier::Args),
+    /// Boot other kernels in virtual machines and run the tests there
+    Kernels(kernels::Args),
     /// Measure Tieline beside its peers
     Bench(bench::Args),
     /// Exactly what CI runs, each step timed
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Lint(args) => lint::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Verifier(args) => verifier::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Ci(args) => ci::run(&args),
     };

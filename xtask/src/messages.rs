@@ -19,6 +19,8 @@ pub(crate) struct Messages(Vec<Message>);
 #[serde(tag = "reason", rename_all = "kebab-case")]
 enum Message {
     CompilerArtifact {
+        package_id: String,
+        manifest_path: PathBuf,
         target: Target,
         executable: Option<PathBuf>,
         profile: Profile,
@@ -39,6 +41,19 @@ struct Target {
 #[derive(Debug, Deserialize)]
 struct Profile {
     test: bool,
+}
+
+/// One compiled test binary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TestBinary {
+    /// Package it belongs to.
+    pub package: String,
+    /// Name of the target: the crate, or the file below `tests/`.
+    pub target: String,
+    /// The executable.
+    pub path: PathBuf,
+    /// The package's `Cargo.toml`.
+    pub manifest: PathBuf,
 }
 
 /// Runs cargo; its diagnostics go to the user, its messages are returned.
@@ -93,6 +108,26 @@ impl Messages {
             _ => None,
         })
     }
+
+    /// Every test binary.
+    pub(crate) fn test_binaries(&self) -> Vec<TestBinary> {
+        let test = |message: &Message| match message {
+            Message::CompilerArtifact {
+                package_id,
+                manifest_path,
+                target,
+                executable: Some(path),
+                profile,
+            } if profile.test => Some(TestBinary {
+                package: package_name(package_id).to_owned(),
+                target: target.name.clone(),
+                path: path.clone(),
+                manifest: manifest_path.clone(),
+            }),
+            _ => None,
+        };
+        self.0.iter().filter_map(test).collect()
+    }
 }
 
 /// The name in a package id: `path+file:///tree/cli#tieline@0.1.0`, or `…/tree/proto#0.1.0` when the folder
@@ -112,8 +147,8 @@ mod tests {
     fn sample() -> Messages {
         let mut messages = Messages::default();
         for line in [
-            r#"{"reason":"compiler-artifact","package_id":"path+file:///t/cli#tieline@0.1.0","target":{"name":"tieline","kind":["bin"]},"profile":{"test":true},"executable":"/t/deps/tieline-1"}"#,
-            r#"{"reason":"compiler-artifact","package_id":"path+file:///t/cli#tieline@0.1.0","target":{"name":"tieline","kind":["bin"]},"profile":{"test":false},"executable":"/t/tieline"}"#,
+            r#"{"reason":"compiler-artifact","package_id":"path+file:///t/cli#tieline@0.1.0","manifest_path":"/t/cli/Cargo.toml","target":{"name":"tieline","kind":["bin"]},"profile":{"test":true},"executable":"/t/deps/tieline-1"}"#,
+            r#"{"reason":"compiler-artifact","package_id":"path+file:///t/cli#tieline@0.1.0","manifest_path":"/t/cli/Cargo.toml","target":{"name":"tieline","kind":["bin"]},"profile":{"test":false},"executable":"/t/tieline"}"#,
             r#"{"reason":"build-script-executed","package_id":"path+file:///t/dataplane-user#0.1.0","env":[["A","1"],["OBJECT","/o"]]}"#,
             r#"{"reason":"build-finished","success":true}"#,
             "running 0 tests",
@@ -126,6 +161,10 @@ mod tests {
     #[test]
     fn a_binary_is_not_confused_with_its_own_tests() {
         assert_eq!(sample().executable("tieline"), Some("/t/tieline".into()));
+        let tests = sample().test_binaries();
+        assert_eq!(tests.len(), 1);
+        assert_eq!(tests[0].package, "tieline");
+        assert_eq!(tests[0].path, PathBuf::from("/t/deps/tieline-1"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use ebpf_toolchain::{Compiler, ENV_OBJECT, LINKER_VERSION, LLVM_MAJOR, Toolchain};
 
 use tools::Tool;
-pub(crate) use tools::cargo_deny;
+pub(crate) use tools::{cargo_deny, virtiofsd};
 
 /// What to prepare.
 #[derive(clap::Args)]

@@ -1,15 +1,11 @@
 //! `verifier`: what each kernel program costs, against the committed budget.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    build,
-    messages::{self, Messages},
-    report, setup, sh, workspace,
-};
+use crate::{messages, report, setup, sh, workspace};
 
 /// What to do.
 #[derive(Default, clap::Args)]
@@ -91,25 +87,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     )
 }
 
-/// Builds what loads the programs, and the programs.
-pub(crate) fn build_report() -> Result<Messages> {
+/// Builds what loads the programs.
+pub(crate) fn build_report() -> Result<PathBuf> {
     let mut cargo = sh::cargo();
-    messages::of_cargo(cargo.args(["build", "--package", PACKAGE, "--bin", BINARY]))
-}
-
-/// The command that loads every program of the object in a build.
-pub(crate) fn report_command(messages: &Messages) -> Result<std::process::Command> {
-    let binary = messages
+    messages::of_cargo(cargo.args(["build", "--package", PACKAGE, "--bin", BINARY]))?
         .executable(BINARY)
-        .with_context(|| format!("cargo built no `{BINARY}`"))?;
-    let mut command = sh::command(binary);
-    command.arg(build::object(messages)?);
-    Ok(command)
+        .with_context(|| format!("cargo built no `{BINARY}`"))
 }
 
 fn measure() -> Result<Vec<Row>> {
-    let messages = build_report()?;
-    let printed = sh::capture(&mut report_command(&messages)?).context("a kernel program was refused")?;
+    let printed = sh::capture(&mut sh::command(build_report()?)).context("a kernel program was refused")?;
     let rows: Vec<Row> = serde_json::from_str(&printed).context("the report is JSON")?;
     if rows.is_empty() {
         bail!("the object holds no program");

@@ -1,9 +1,7 @@
-//! Loads every program of an object and prints, as JSON, what it cost the kernel's verifier.
+//! Loads every program that the agent carries and prints, as JSON, what it cost the kernel's verifier.
 //!
-//! `verifier-report OBJECT`; `cargo xtask verifier` makes a table of it and compares it with the budget.
+//! `cargo xtask verifier` makes a table of it and compares it with the budget.
 #![forbid(unsafe_code)]
-
-use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -15,6 +13,7 @@ use dataplane_common::{
     limits::{DEFAULT_MAX_WIRES, MAX_WIRES, POSITIONS_PER_WIRE},
     names::{GLOBAL_EVENT_SAMPLE, MAP_POSITIONS, MAP_WIRE_COUNTERS},
 };
+use dataplane_user::OBJECT;
 use serde_json::{Value, json};
 
 /// A way to configure the programs before loading.
@@ -39,12 +38,10 @@ const CONFIGURATIONS: &[Configuration] = &[
 ];
 
 fn main() -> Result<()> {
-    let path = env::args_os().nth(1).context("usage: verifier-report OBJECT")?;
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut rows = Vec::new();
     for configuration in CONFIGURATIONS {
         rows.extend(
-            load(&bytes, configuration).with_context(|| format!("configuration `{}`", configuration.name))?,
+            load(OBJECT, configuration).with_context(|| format!("configuration `{}`", configuration.name))?,
         );
     }
     println!("{}", serde_json::to_string_pretty(&rows)?);

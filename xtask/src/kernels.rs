@@ -1,0 +1,225 @@
+//! `kernels`: test floor 4. Boots Debian's kernels in virtual machines that see this machine's root folder, and
+//! runs the tests there.
+
+mod fetch;
+mod initramfs;
+mod mirror;
+mod suite;
+mod vm;
+
+use std::{ffi::OsString, time::Duration};
+
+use anyhow::{Result, bail};
+
+use crate::{report, setup, sh, test::Count};
+use suite::Job;
+
+/// The oldest and the newest of Debian's supported kernels: one below tcx, one above.
+const DEFAULT_KERNELS: &[&str] = &["6.1", "6.12"];
+
+/// Which kernels, and what to run.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask kernels                     the suite on 6.1 and 6.12\n  \
+    cargo xtask kernels 5.10                on another one: 5.10, 6.1, 6.12, or `sid` for the newest\n  \
+    cargo xtask kernels 6.1 --only netns    only the jobs with `netns` in their name\n  \
+    cargo xtask kernels 6.12 -- uname -a    only this command, in this folder"
+)]
+pub(crate) struct Args {
+    /// Kernel series
+    #[arg(value_parser = fetch::Series::parse, default_values = DEFAULT_KERNELS)]
+    kernels: Vec<fetch::Series>,
+    /// Run only the jobs whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Seconds until a machine is given up
+    #[arg(long, default_value_t = 1200)]
+    timeout: u64,
+    /// Processors of the machine
+    #[arg(long, default_value_t = 2)]
+    processors: u32,
+    /// Memory of the machine in MiB
+    #[arg(long, default_value_t = 2048)]
+    memory: u32,
+    /// A command to run instead of the tests
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            kernels: DEFAULT_KERNELS
+                .iter()
+                .filter_map(|name| fetch::Series::parse(name).ok())
+                .collect(),
+            only: None,
+            timeout: 1200,
+            processors: 2,
+            memory: 2048,
+            command: Vec::new(),
+        }
+    }
+}
+
+/// How a job ended on a kernel.
+struct Outcome {
+    kernel: String,
+    job: Job,
+    /// `None`: it was not over when the machine went down.
+    exit: Option<i32>,
+    count: Count,
+    took: Duration,
+}
+
+impl Outcome {
+    fn is_good(&self) -> bool {
+        // A test binary that ran nothing proves nothing.
+        self.exit == Some(0) && (!self.job.is_test || self.count.passed > 0)
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if !sh::is_root() {
+        bail!(
+            "the virtual machine sees this machine's files through a file server that needs root: run as root"
+        );
+    }
+    setup::ensure(setup::Need::Kernels)?;
+    let jobs = jobs(args)?;
+    let mut outcomes = Vec::new();
+    for series in &args.kernels {
+        let kernel = fetch::kernel(series)?;
+        let machine = vm::Machine {
+            kernel: &kernel,
+            processors: args.processors,
+            memory_mib: args.memory,
+            timeout: Duration::from_secs(args.timeout),
+        };
+        let ran = sh::step(&format!("Linux {}", kernel.release), || machine.run(&jobs))?;
+        if !args.command.is_empty() {
+            ran.iter().for_each(|done| print!("{}", done.output));
+        }
+        outcomes.extend(ran.into_iter().map(|done| judge(&kernel.release, done)));
+    }
+    println!("\n{}", summary(&outcomes));
+    let failed = outcomes.iter().filter(|outcome| !outcome.is_good()).count();
+    if failed > 0 {
+        bail!(
+            "{failed} of {} jobs failed on other kernels; their output is above",
+            outcomes.len()
+        );
+    }
+    Ok(())
+}
+
+fn jobs(args: &Args) -> Result<Vec<Job>> {
+    if !args.command.is_empty() {
+        return Ok(vec![Job::command(&args.command)]);
+    }
+    let mut jobs = suite::build()?;
+    if let Some(part) = &args.only {
+        jobs.retain(|job| job.name.contains(part.as_str()));
+    }
+    if jobs.is_empty() {
+        bail!(
+            "no job has `{}` in its name",
+            args.only.as_deref().unwrap_or_default()
+        );
+    }
+    Ok(jobs)
+}
+
+/// Reads a job's output, and shows it when it was not good.
+fn judge(kernel: &str, done: vm::Done) -> Outcome {
+    let mut count = Count::default();
+    done.output.lines().for_each(|line| count.read_line(line));
+    let outcome = Outcome {
+        kernel: kernel.to_owned(),
+        job: done.job,
+        exit: done.exit,
+        count,
+        took: done.took,
+    };
+    if !outcome.is_good() {
+        println!(
+            "\n--- {} on Linux {kernel}: {}\n{}",
+            outcome.job.name,
+            verdict(&outcome),
+            done.output.trim_end()
+        );
+    } else if outcome.job.show {
+        println!(
+            "--- {} on Linux {kernel}\n{}",
+            outcome.job.name,
+            done.output.trim_end()
+        );
+    }
+    outcome
+}
+
+fn verdict(outcome: &Outcome) -> String {
+    match outcome.exit {
+        Some(0) if outcome.is_good() => "ok".to_owned(),
+        Some(0) => "NO TEST RAN".to_owned(),
+        Some(code) => format!("FAILED ({code})"),
+        None => "DID NOT END".to_owned(),
+    }
+}
+
+fn summary(outcomes: &[Outcome]) -> String {
+    let row = |outcome: &Outcome| {
+        let count = |number: u32| {
+            if outcome.job.is_test {
+                number.to_string()
+            } else {
+                String::new()
+            }
+        };
+        vec![
+            outcome.kernel.clone(),
+            outcome.job.name.clone(),
+            verdict(outcome),
+            count(outcome.count.passed),
+            count(outcome.count.failed),
+            count(outcome.count.ignored),
+            sh::seconds(outcome.took),
+        ]
+    };
+    report::table(
+        &["kernel", "job", "result", "passed", "failed", "ignored", "time"],
+        outcomes.iter().map(row),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(exit: Option<i32>, is_test: bool, passed: u32) -> Outcome {
+        let job = Job {
+            is_test,
+            ..Job::command(&["x".into()])
+        };
+        let count = Count {
+            passed,
+            ..Count::default()
+        };
+        Outcome {
+            kernel: "6.1".to_owned(),
+            job,
+            exit,
+            count,
+            took: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_job_is_good_when_it_ended_well_and_its_tests_ran() {
+        assert!(outcome(Some(0), true, 1).is_good());
+        assert!(outcome(Some(0), false, 0).is_good());
+        assert!(!outcome(Some(0), true, 0).is_good());
+        assert!(!outcome(Some(101), true, 5).is_good());
+        assert!(!outcome(None, false, 0).is_good());
+    }
+}
