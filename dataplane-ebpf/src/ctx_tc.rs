@@ -71,11 +71,15 @@ impl TcFrame {
     /// Copies the beginning of the frame; returns how many octets.
     #[inline(always)]
     pub(crate) fn snapshot(&self, into: *mut [u8; EVENT_SNAPSHOT_LEN]) -> u32 {
-        const LEN: u32 = EVENT_SNAPSHOT_LEN as u32;
-        let len = if self.len() < LEN { self.len() } else { LEN };
-        if len == 0 {
-            return 0;
-        }
+        const LAST: u64 = EVENT_SNAPSHOT_LEN as u64 - 1;
+        // The helper refuses zero octets, and verifiers before Linux 6.8 learn nothing from `!= 0`: so the number of
+        // octets is one more than an index that is bounded from above only. The volatile access keeps the compiler
+        // from seeing through that. Of an empty frame (there is none) the helper would copy nothing.
+        let last = u64::from(self.len()).wrapping_sub(1);
+        let bounded = if last < LAST { last } else { LAST };
+        // SAFETY: reads a local variable.
+        #[expect(unsafe_code, clippy::cast_possible_truncation, reason = "a volatile read of at most `LAST`")]
+        let len = unsafe { (&raw const bounded).read_volatile() } as u32 + 1;
         // SAFETY: `into` is a whole snapshot in the ring buffer and `len` is at most its size, which the verifier
         // checks again.
         #[expect(unsafe_code, reason = "helper call")]
@@ -89,7 +93,7 @@ impl TcFrame {
         // SAFETY: the helper only notes the target; the kernel checks it when the program has returned.
         #[expect(unsafe_code, reason = "helper call")]
         let code = unsafe { bpf_redirect_peer(ifindex, 0) };
-        code as i32
+        return_code(code)
     }
 
     /// The return code that sends the frame out of `ifindex`.
@@ -98,7 +102,7 @@ impl TcFrame {
         // SAFETY: as in `redirect_peer`.
         #[expect(unsafe_code, reason = "helper call")]
         let code = unsafe { bpf_redirect(ifindex, 0) };
-        code as i32
+        return_code(code)
     }
 
     /// The return code that drops the frame.
@@ -106,4 +110,11 @@ impl TcFrame {
     pub(crate) fn drop(self) -> i32 {
         TC_ACT_SHOT
     }
+}
+
+/// What a helper returned, as a program returns it.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "helpers return the int of a TC_ACT constant")]
+const fn return_code(code: i64) -> i32 {
+    code as i32
 }

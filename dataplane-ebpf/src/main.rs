@@ -28,7 +28,7 @@ mod entry {
 
     /// Hook: ingress of a wire's interface, by tcx (Linux 6.6 on) or by a clsact filter (below).
     #[classifier]
-    pub fn wire_ingress(ctx: TcContext) -> i32 {
+    pub(crate) fn wire_ingress(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
         match wire::ingress(&frame) {
             Verdict::RedirectPeer(ifindex) => frame.redirect_peer(ifindex),

@@ -32,7 +32,7 @@ pub(crate) fn position(ifindex: u32) -> Option<&'static Position> {
     // program; the agent replaces elements whole and never writes into one.
     #[expect(unsafe_code, reason = "map values are shared memory")]
     unsafe {
-        TL_POSITIONS.get(&ifindex)
+        TL_POSITIONS.get(ifindex)
     }
 }
 
@@ -51,14 +51,25 @@ pub(crate) fn generation() -> Generation {
 
 /// This CPU's counters in `slot`.
 #[inline(always)]
-pub(crate) fn wire_counters(slot: u32) -> Option<*mut WireCounters> {
-    TL_WIRE_COUNT.get_ptr_mut(slot)
+pub(crate) fn wire_counters(slot: u32) -> Option<&'static mut WireCounters> {
+    TL_WIRE_COUNT.get_ptr_mut(slot).map(own_element)
 }
 
 /// This CPU's count for `reason`.
 #[inline(always)]
-pub(crate) fn reason_count(reason: Reason) -> Option<*mut u64> {
-    TL_REASONS.get_ptr_mut(reason.number())
+pub(crate) fn reason_count(reason: Reason) -> Option<&'static mut u64> {
+    TL_REASONS.get_ptr_mut(reason.number()).map(own_element)
+}
+
+/// The element of a per-CPU array behind the pointer that a lookup gave.
+#[inline(always)]
+fn own_element<T>(element: *mut T) -> &'static mut T {
+    // SAFETY: it is this CPU's own element and the verifier has seen the lookup's null check; a program at these hooks
+    // is not interrupted by another run of itself on the same CPU, and each run asks for an element once.
+    #[expect(unsafe_code, reason = "map values are shared memory")]
+    unsafe {
+        &mut *element
+    }
 }
 
 /// Room for one event, or `None` when the ring is full.

@@ -15,7 +15,7 @@ pub(crate) fn sample(frame: &TcFrame, reason: Reason, count: u64) {
     if every == 0 {
         return;
     }
-    if !matches!(reason, Reason::Forwarded) || count % u64::from(every) == 0 {
+    if !matches!(reason, Reason::Forwarded) || count.is_multiple_of(u64::from(every)) {
         send(frame, reason);
     }
 }
