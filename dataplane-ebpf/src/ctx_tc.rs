@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{TC_ACT_SHOT, __sk_buff},
+    bindings::{__sk_buff, TC_ACT_SHOT},
     helpers::generated::{bpf_redirect, bpf_redirect_peer, bpf_skb_load_bytes},
     programs::TcContext,
 };
@@ -65,7 +65,10 @@ impl TcFrame {
     /// Whether the frame is IPv4, IPv6 or the ARP that IPv4 needs.
     #[inline(always)]
     pub(crate) fn is_ip_or_arp(&self) -> bool {
-        matches!(self.skb().protocol, protocol::IPV4 | protocol::IPV6 | protocol::ARP)
+        matches!(
+            self.skb().protocol,
+            protocol::IPV4 | protocol::IPV6 | protocol::ARP
+        )
     }
 
     /// Copies the beginning of the frame; returns how many octets.
@@ -78,7 +81,11 @@ impl TcFrame {
         let last = u64::from(self.len()).wrapping_sub(1);
         let bounded = if last < LAST { last } else { LAST };
         // SAFETY: reads a local variable.
-        #[expect(unsafe_code, clippy::cast_possible_truncation, reason = "a volatile read of at most `LAST`")]
+        #[expect(
+            unsafe_code,
+            clippy::cast_possible_truncation,
+            reason = "a volatile read of at most `LAST`"
+        )]
         let len = unsafe { (&raw const bounded).read_volatile() } as u32 + 1;
         // SAFETY: `into` is a whole snapshot in the ring buffer and `len` is at most its size, which the verifier
         // checks again.
@@ -114,7 +121,10 @@ impl TcFrame {
 
 /// What a helper returned, as a program returns it.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "helpers return the int of a TC_ACT constant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "helpers return the int of a TC_ACT constant"
+)]
 const fn return_code(code: i64) -> i32 {
     code as i32
 }

@@ -22,10 +22,16 @@ pub(crate) fn sample(frame: &TcFrame, reason: Reason, count: u64) {
 
 #[inline(always)]
 fn send(frame: &TcFrame, reason: Reason) {
-    let Some(mut entry) = maps::reserve_event() else { return };
+    let Some(mut entry) = maps::reserve_event() else {
+        return;
+    };
     let event = entry.as_mut_ptr();
     // SAFETY: the ring buffer gave a whole event; every field is written before it is submitted.
-    #[expect(unsafe_code, clippy::multiple_unsafe_ops_per_block, reason = "ring buffer memory is written in place")]
+    #[expect(
+        unsafe_code,
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "ring buffer memory is written in place"
+    )]
     unsafe {
         (*event).ifindex = frame.ifindex();
         (*event).reason = reason.number();
@@ -39,5 +45,10 @@ fn send(frame: &TcFrame, reason: Reason) {
 #[cfg(feature = "trace")]
 #[inline(always)]
 fn log(frame: &TcFrame, reason: Reason) {
-    aya_log_ebpf::debug!(frame.context(), "ifindex {} reason {}", frame.ifindex(), reason.number());
+    aya_log_ebpf::debug!(
+        frame.context(),
+        "ifindex {} reason {}",
+        frame.ifindex(),
+        reason.number()
+    );
 }

@@ -1,5 +1,7 @@
 //! `lint`: what a reviewer should not have to say.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use ebpf_toolchain::{Lint, Program};
 
@@ -74,8 +76,7 @@ const BENCH: Program<'_> = Program {
 };
 
 fn clippy_kernel(program: Program<'_>) -> Result<()> {
-    let target = workspace::target_dir().join("kernel-lint");
-    match ebpf_toolchain::lint_object(workspace::root(), &target, program)? {
+    match ebpf_toolchain::lint_object(workspace::root(), &kernel_target_dir(), program)? {
         Lint::Clean => {}
         Lint::Prebuilt => eprintln!("    skipped: the object is prebuilt, nothing is compiled here"),
         Lint::NoClippy => {
@@ -87,9 +88,17 @@ fn clippy_kernel(program: Program<'_>) -> Result<()> {
 
 /// Without `trace` every build compiles them.
 fn compile_with_trace() -> Result<()> {
-    let target = workspace::target_dir().join("kernel-trace");
-    ebpf_toolchain::build_object(workspace::root(), &target, Program::dataplane(&["trace"]))?;
+    ebpf_toolchain::build_object(
+        workspace::root(),
+        &kernel_target_dir(),
+        Program::dataplane(&["trace"]),
+    )?;
     Ok(())
+}
+
+/// One for all of them: they share the macros that run on the host.
+fn kernel_target_dir() -> PathBuf {
+    workspace::target_dir().join("kernel-lint")
 }
 
 fn documentation() -> Result<()> {

@@ -11,7 +11,7 @@
 #[cfg(target_arch = "bpf")]
 mod entry {
     use aya_ebpf::{
-        bindings::{BPF_F_NO_PREALLOC, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
+        bindings::{__sk_buff, BPF_F_NO_PREALLOC, TC_ACT_OK, TC_ACT_SHOT, xdp_action},
         helpers::generated::{bpf_redirect, bpf_redirect_peer},
         macros::{classifier, map, xdp},
         maps::{Array, HashMap, PerCpuArray},
@@ -36,61 +36,65 @@ mod entry {
     /// Hook: none; it only ever runs in `BPF_PROG_TEST_RUN`. It redirects, because `XDP_TX` would need a receiving
     /// interface with an XDP program, and that slows the workload's side down.
     #[xdp]
-    pub fn generate(_ctx: XdpContext) -> u32 {
+    pub(crate) fn generate(_ctx: XdpContext) -> u32 {
         let Some(target) = TARGET.get(0) else {
             return xdp_action::XDP_ABORTED;
         };
         // SAFETY: the helper only notes the target; the kernel checks it when the program has returned.
         #[expect(unsafe_code, reason = "helper call")]
         let code = unsafe { bpf_redirect(*target, 0) };
-        code as u32
+        return_code(code).cast_unsigned()
     }
 
     /// Hook: tcx ingress of the interface at the far end of a path.
     #[classifier]
-    pub fn sink(ctx: TcContext) -> i32 {
-        // SAFETY: the kernel passes a valid context; the verifier checks the field access.
-        #[expect(
-            unsafe_code,
-            clippy::multiple_unsafe_ops_per_block,
-            reason = "the context is a kernel pointer"
-        )]
-        let (protocol, len) = unsafe { ((*ctx.skb.skb).protocol, (*ctx.skb.skb).len) };
-        if protocol != IPV4 || len != FRAME_LEN {
+    #[expect(clippy::needless_pass_by_value, reason = "the signature of a hook")]
+    pub(crate) fn sink(ctx: TcContext) -> i32 {
+        let skb = skb(&ctx);
+        if skb.protocol != IPV4 || skb.len != FRAME_LEN {
             return TC_ACT_OK;
         }
         if let Some(count) = SUNK.get_ptr_mut(0) {
             // SAFETY: this CPU's own element, null-checked; nothing interrupts the program on this CPU at this hook.
-            #[expect(
-                unsafe_code,
-                clippy::multiple_unsafe_ops_per_block,
-                reason = "map values are shared memory"
-            )]
-            unsafe {
-                *count = (*count).wrapping_add(1);
-            }
+            #[expect(unsafe_code, reason = "map values are shared memory")]
+            let count = unsafe { &mut *count };
+            *count = count.wrapping_add(1);
         }
         TC_ACT_SHOT
     }
 
     /// Hook: tcx ingress of both host ends of the peer path.
     #[classifier]
-    pub fn bare_peer(ctx: TcContext) -> i32 {
-        // SAFETY: as in `sink`.
-        #[expect(
-            unsafe_code,
-            clippy::multiple_unsafe_ops_per_block,
-            reason = "the context is a kernel pointer"
-        )]
-        let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    #[expect(clippy::needless_pass_by_value, reason = "the signature of a hook")]
+    pub(crate) fn bare_peer(ctx: TcContext) -> i32 {
         // SAFETY: the loader fills the map before it attaches the program and never writes it again.
         #[expect(unsafe_code, reason = "map values are shared memory")]
-        let Some(peer) = (unsafe { PEERS.get(&ifindex) }) else {
+        let Some(peer) = (unsafe { PEERS.get(skb(&ctx).ifindex) }) else {
             return TC_ACT_SHOT;
         };
         // SAFETY: the helper only notes the target; the kernel checks it when the program has returned.
         #[expect(unsafe_code, reason = "helper call")]
         let code = unsafe { bpf_redirect_peer(*peer, 0) };
+        return_code(code)
+    }
+
+    /// The packet's context.
+    #[inline(always)]
+    fn skb(ctx: &TcContext) -> &__sk_buff {
+        // SAFETY: the kernel passes a valid context to every run; the verifier checks each access to its fields.
+        #[expect(unsafe_code, reason = "the context is a kernel pointer")]
+        unsafe {
+            &*ctx.skb.skb
+        }
+    }
+
+    /// What a helper returned, as a program returns it.
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "helpers return the int of an action constant"
+    )]
+    const fn return_code(code: i64) -> i32 {
         code as i32
     }
 
