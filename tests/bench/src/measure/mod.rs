@@ -34,9 +34,9 @@ pub(crate) struct Effort {
 impl Effort {
     /// Numbers to keep.
     pub(crate) const FULL: Self = Self {
-        frame_chunks: 15,
-        round_trips: 20_000,
-        window: Duration::from_millis(800),
+        frame_chunks: 7,
+        round_trips: 10_000,
+        window: Duration::from_millis(300),
     };
     /// Enough to see that everything works.
     pub(crate) const QUICK: Self = Self {

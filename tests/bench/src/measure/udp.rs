@@ -2,13 +2,13 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     os::fd::AsRawFd as _,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::{
     errno::Errno,
     sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg},
@@ -23,6 +23,9 @@ const END: &[u8] = b"end";
 const PAYLOAD_OCTETS: usize = 18;
 /// Datagrams per system call.
 const BURST: usize = 64;
+/// Pairs of sockets. With one pair alone, sender and sink fight for the lock of one queue, and that is what would be
+/// measured.
+const FLOWS: usize = 8;
 
 pub(super) fn rtt_p50(path: &Path, round_trips: usize) -> Result<f64> {
     let (client, server) = (udp_socket(&path.client)?, udp_socket(&path.server)?);
@@ -68,37 +71,44 @@ fn echo(server: &UdpSocket) -> Result<()> {
 }
 
 pub(super) fn packets_per_second(path: &Path, window: Duration) -> Result<f64> {
-    let (client, server) = (udp_socket(&path.client)?, udp_socket(&path.server)?);
-    server.set_nonblocking(true)?;
-    let to = server.local_addr()?;
+    let pairs = (0..FLOWS).map(|_| flow(path)).collect::<Result<Vec<_>>>()?;
+    let (clients, servers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let done = AtomicBool::new(false);
     let send = || {
-        let elapsed = flood(&client, to, window);
+        let elapsed = flood(&clients, window);
         done.store(true, Ordering::Release);
         elapsed
     };
-    let (elapsed, delivered) = both_ends((Cpu::First, send), (Cpu::Second, || drain(&server, &done)))?;
+    let (elapsed, delivered) = both_ends((Cpu::First, send), (Cpu::Second, || drain(&servers, &done)))?;
     stop::check()?;
     Ok(delivered as f64 / elapsed.as_secs_f64())
 }
 
-/// Sends for `window`; returns how long it really was.
-fn flood(client: &UdpSocket, to: SocketAddr, window: Duration) -> Result<Duration> {
+/// A connected socket and the one that it sends to.
+fn flow(path: &Path) -> Result<(UdpSocket, UdpSocket)> {
+    let (client, server) = (udp_socket(&path.client)?, udp_socket(&path.server)?);
+    client.connect(server.local_addr()?)?;
+    Ok((client, server))
+}
+
+/// Sends for `window`, a burst on each socket in turn; returns how long it really was.
+fn flood(clients: &[UdpSocket], window: Duration) -> Result<Duration> {
     const NO_CONTROL: [ControlMessage<'_>; 0] = [];
-    let SocketAddr::V4(to) = to else {
-        bail!("{to} is not an IPv4 address")
-    };
+    const CONNECTED: [Option<SockaddrIn>; BURST] = [None; BURST];
     let payload = [0x55; PAYLOAD_OCTETS];
     let messages = [[IoSlice::new(&payload)]; BURST];
-    let addresses = [Some(SockaddrIn::from(to)); BURST];
     let mut headers = MultiHeaders::preallocate(BURST, None);
     let start = Instant::now();
-    while start.elapsed() < window {
+    for client in clients.iter().cycle() {
+        if start.elapsed() >= window {
+            break;
+        }
+        let client = client.as_raw_fd();
         match sendmmsg(
-            client.as_raw_fd(),
+            client,
             &mut headers,
             &messages,
-            addresses,
+            CONNECTED,
             NO_CONTROL,
             MsgFlags::empty(),
         ) {
@@ -110,24 +120,29 @@ fn flood(client: &UdpSocket, to: SocketAddr, window: Duration) -> Result<Duratio
 }
 
 /// Takes datagrams without ever sleeping until the sender is done and nothing is left; returns how many.
-fn drain(server: &UdpSocket, done: &AtomicBool) -> Result<u64> {
+fn drain(servers: &[UdpSocket], done: &AtomicBool) -> Result<u64> {
     let mut buffers = [[0_u8; PAYLOAD_OCTETS]; BURST];
     let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BURST, None);
     let mut delivered = 0;
     loop {
         let sender_was_done = done.load(Ordering::Acquire);
-        let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
-        match recvmmsg(
-            server.as_raw_fd(),
-            &mut headers,
-            &mut slices,
-            MsgFlags::MSG_DONTWAIT,
-            None,
-        ) {
-            Ok(messages) => delivered += messages.count() as u64,
-            Err(Errno::EAGAIN) if sender_was_done => return Ok(delivered),
-            Err(Errno::EAGAIN) => std::hint::spin_loop(),
-            Err(error) => return Err(io::Error::from(error)).context("receive"),
+        let before = delivered;
+        for server in servers {
+            let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
+            match recvmmsg(
+                server.as_raw_fd(),
+                &mut headers,
+                &mut slices,
+                MsgFlags::MSG_DONTWAIT,
+                None,
+            ) {
+                Ok(messages) => delivered += messages.count() as u64,
+                Err(Errno::EAGAIN) => {}
+                Err(error) => return Err(io::Error::from(error)).context("receive"),
+            }
+        }
+        if sender_was_done && delivered == before {
+            return Ok(delivered);
         }
     }
 }
