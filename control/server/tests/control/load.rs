@@ -62,6 +62,15 @@ async fn measure() {
             "{name}: {:.0} Requests/s with 64 in flight",
             10_000.0 / took.as_secs_f64()
         );
+        let (sum, count) = (
+            "tieline_control_commit_seconds_sum",
+            "tieline_control_commit_seconds_count",
+        );
+        let commits = world.metric(count);
+        println!(
+            "{name}: {commits} commits of {:.3} ms",
+            world.metric(sum) / commits * 1000.0
+        );
         let mut workload = world.agents().await;
         let mut times = Vec::new();
         for n in 0..500 {
