@@ -271,10 +271,11 @@ fn inner_change(wire: &Wire, end: &VethEnd, host: &IfName, inner: Option<&Inner>
         .collect();
     change.add_neighbours = add;
     change.remove_addresses.retain(|address| !is_automatic(address));
-    if let Some(inner) = inner {
-        change.mac = (inner.mac != end.mac).then_some(end.mac);
-        change.mtu = (inner.mtu != wire.mtu || !inner.up).then_some(wire.mtu);
-    }
+    // A fresh end has its hardware address, and is down.
+    change.mac = inner.is_some_and(|inner| inner.mac != end.mac).then_some(end.mac);
+    change.mtu = inner
+        .is_none_or(|inner| inner.mtu != wire.mtu || !inner.up)
+        .then_some(wire.mtu);
     if change.mac.is_some() || !change.remove_addresses.is_empty() {
         // The kernel drops the routes and neighbours that an address or a link state carried.
         change.add_routes.clone_from(&end.routes);

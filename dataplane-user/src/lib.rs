@@ -5,6 +5,8 @@
 //! [`datapath::Datapath`], and [`reconcile`] puts them together. The *agent* half is asynchronous: the session with
 //! control, the local API for workloads, metrics and health.
 
+#![deny(unsafe_code)]
+
 pub mod agent;
 pub mod apply;
 pub mod datapath;
@@ -12,6 +14,11 @@ pub mod desired;
 pub mod diff;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod kernel;
+pub mod loader;
+pub mod maps;
+mod netlink;
+pub mod netns;
 mod object;
 pub mod observed;
 pub mod op;
@@ -19,6 +26,8 @@ pub mod outcome;
 pub mod ownership;
 pub mod reconcile;
 pub mod slots;
+mod sys;
 mod view;
 
+pub use netlink::monitor::{LinkMonitor, LinkNotice};
 pub use object::OBJECT;

@@ -85,7 +85,7 @@ mod tests {
                 if op > 0 {
                     match slots.take() {
                         Some(slot) => prop_assert!(slot < capacity && held.insert(slot)),
-                        None => prop_assert_eq!(held.len() as u32, capacity),
+                        None => prop_assert_eq!(held.len(), capacity as usize),
                     }
                 } else if let Some(slot) = held.pop_last() {
                     slots.release(slot);

@@ -297,7 +297,7 @@ impl Fake {
         let inner = Inner {
             mac: end.mac,
             mtu: new.mtu,
-            up: true,
+            up: false,
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),

@@ -1,0 +1,69 @@
+//! Deleting veth pairs.
+
+use std::io;
+
+use super::Kernel;
+use crate::{
+    datapath::{OpError, Results},
+    netlink::link,
+    ownership::Managed,
+};
+
+/// From this many on, a group is deleted: the kernel waits for a grace period once, not once for each, and that
+/// outweighs reading the group back.
+const GROUP_FROM: usize = 2;
+/// How many numbers to try when others use the same group.
+const GROUP_TRIES: usize = 4;
+
+impl Kernel {
+    pub(super) fn delete_links(&mut self, links: &[&Managed]) -> Results<()> {
+        let grouped = links.len() >= GROUP_FROM && self.delete_grouped(links).is_ok();
+        let deleted = if grouped {
+            links.iter().map(|_| Ok(())).collect()
+        } else {
+            self.delete_singly(links)
+        };
+        let forget = |(link, deleted): (&&Managed, io::Result<()>)| {
+            let forgotten = deleted.and_then(|()| self.loaded.attacher.forget(link.name()));
+            forgotten.map_err(|error| OpError::kernel(format!("cannot delete {}: {error}", link.name())))
+        };
+        links.iter().zip(deleted).map(forget).collect()
+    }
+
+    fn delete_grouped(&mut self, links: &[&Managed]) -> io::Result<()> {
+        let mut last = io::Error::from(io::ErrorKind::ResourceBusy);
+        for _ in 0..GROUP_TRIES {
+            let group = match self.group {
+                Some(group) => group,
+                None => link::unused_group(&mut self.netlink)?,
+            };
+            self.group = Some(group);
+            match link::delete_as_group(&mut self.netlink, group, links) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    self.group = None;
+                    last = error;
+                }
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    fn delete_singly(&mut self, links: &[&Managed]) -> Vec<io::Result<()>> {
+        let requests = links.iter().map(|link| link::delete(link)).collect();
+        let answers = match self.netlink.batch(requests) {
+            Ok(answers) => answers,
+            Err(error) => {
+                return links
+                    .iter()
+                    .map(|_| Err(io::Error::new(error.kind(), error.to_string())))
+                    .collect();
+            }
+        };
+        let gone = |answer: io::Result<_>| match answer {
+            Err(error) if error.raw_os_error() != Some(libc::ENODEV) => Err(error),
+            _ => Ok(()),
+        };
+        answers.into_iter().map(gone).collect()
+    }
+}

@@ -1,0 +1,225 @@
+//! Looking at the kernel: everything of ours, or the interfaces of a few wires.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+use super::{Kernel, inside::Place, unreadable};
+use crate::{
+    datapath::ObserveError,
+    desired::{IfName, VethEnd},
+    netlink::link::{self, LinkState},
+    netns::Netns,
+    observed::{HostInterface, Look, Observed, Obstacle, Scope, Want},
+    ownership::Managed,
+};
+
+impl Kernel {
+    pub(super) fn look(&mut self, scope: &Scope<'_>) -> Result<Observed, ObserveError> {
+        let generation = self
+            .loaded
+            .generation
+            .get()
+            .map_err(unreadable("the generation word"))?;
+        let mut observed = Observed {
+            generation,
+            ..Observed::default()
+        };
+        let links = if scope.everything {
+            self.all_links(scope)
+        } else {
+            self.links_of(&scope.looks)
+        };
+        let links = links.map_err(unreadable("interfaces"))?;
+        self.note_links(&links, scope.everything, &mut observed)?;
+        self.note_positions(scope, &mut observed)?;
+        self.look_inside(scope, &links, &mut observed)?;
+        Ok(observed)
+    }
+
+    /// Interfaces that are ours, have our program or an entry, or are looked for.
+    fn all_links(&mut self, scope: &Scope<'_>) -> io::Result<BTreeMap<IfName, LinkState>> {
+        let mut names: BTreeSet<IfName> = self.loaded.attacher.all()?.into_iter().collect();
+        names.extend(scope.looks.iter().map(|look| look.host.clone()));
+        let positions: BTreeSet<u32> = self
+            .loaded
+            .positions
+            .all()?
+            .into_iter()
+            .map(|(index, _)| index)
+            .collect();
+        let node = &self.scope;
+        let wanted = |link: &LinkState| {
+            names.contains(&link.name)
+                || positions.contains(&link.index)
+                || Managed::recognise(node, link.index, &link.name, link.alias.as_deref()).is_some()
+        };
+        let links = link::all(&mut self.netlink, wanted)?;
+        Ok(links.into_iter().map(|link| (link.name.clone(), link)).collect())
+    }
+
+    fn links_of(&mut self, looks: &[Look<'_>]) -> io::Result<BTreeMap<IfName, LinkState>> {
+        let answers = self
+            .netlink
+            .batch(looks.iter().map(|look| link::get(&look.host)).collect())?;
+        let mut links = BTreeMap::new();
+        for (look, answer) in looks.iter().zip(answers) {
+            links.extend(link::found(answer)?.map(|link| (look.host.clone(), link)));
+        }
+        Ok(links)
+    }
+
+    fn note_links(
+        &mut self,
+        links: &BTreeMap<IfName, LinkState>,
+        everything: bool,
+        observed: &mut Observed,
+    ) -> Result<(), ObserveError> {
+        let recorded = if everything {
+            self.loaded
+                .attacher
+                .all()
+                .map_err(unreadable("attachments"))?
+                .into_iter()
+                .collect()
+        } else {
+            BTreeSet::new()
+        };
+        for (name, link) in links {
+            let attached = self
+                .loaded
+                .attacher
+                .is_attached(&mut self.netlink, name, link.index);
+            let managed = Managed::recognise(&self.scope, link.index, name, link.alias.as_deref());
+            let interface = HostInterface {
+                index: link.index,
+                mtu: link.mtu,
+                settled: managed.is_none() || link.settled,
+                managed,
+                position: self
+                    .loaded
+                    .positions
+                    .get(link.index)
+                    .map_err(unreadable("positions"))?,
+                attached: attached.map_err(unreadable("attachments"))?,
+                inner: None,
+            };
+            observed.interfaces.insert(name.clone(), interface);
+        }
+        observed.stray_attachments = recorded
+            .into_iter()
+            .filter(|name| !links.contains_key(name))
+            .collect();
+        Ok(())
+    }
+
+    fn note_positions(&mut self, scope: &Scope<'_>, observed: &mut Observed) -> Result<(), ObserveError> {
+        let known: BTreeSet<u32> = observed
+            .interfaces
+            .values()
+            .map(|interface| interface.index)
+            .collect();
+        let positions = if scope.everything {
+            self.loaded.positions.all()
+        } else {
+            let gone = scope.indexes.iter().filter(|index| !known.contains(*index));
+            let entry = |index: &u32| {
+                Some(
+                    self.loaded
+                        .positions
+                        .get(*index)
+                        .transpose()?
+                        .map(|found| (*index, found)),
+                )
+            };
+            gone.filter_map(entry).collect()
+        };
+        let positions = positions.map_err(unreadable("positions"))?;
+        observed.stray_positions = positions
+            .into_iter()
+            .filter(|(index, _)| !known.contains(index))
+            .collect();
+        if !scope.everything {
+            let recorded = self
+                .loaded
+                .attacher
+                .all_of(&mut scope.looks.iter().map(|look| &look.host));
+            let recorded = recorded
+                .into_iter()
+                .filter(|name| !observed.interfaces.contains_key(name));
+            observed.stray_attachments = recorded.collect();
+        }
+        Ok(())
+    }
+
+    /// Looks at the workloads' ends, and finds out what stands in the way.
+    fn look_inside(
+        &mut self,
+        scope: &Scope<'_>,
+        links: &BTreeMap<IfName, LinkState>,
+        observed: &mut Observed,
+    ) -> Result<(), ObserveError> {
+        let mut places = Vec::new();
+        for look in &scope.looks {
+            let managed = observed
+                .interfaces
+                .get(&look.host)
+                .map(|interface| interface.managed.is_some());
+            match (look.want, managed) {
+                (Want::Veth(_), Some(false)) => {
+                    let obstacle = Obstacle::HostNameTaken {
+                        host: look.host.clone(),
+                    };
+                    // It is not ours: the diff must not see it.
+                    observed.interfaces.remove(&look.host);
+                    observed.obstacles.insert(look.host.clone(), obstacle);
+                }
+                (Want::Veth(end), _) => match Netns::open(&end.netns, self.own) {
+                    Ok(netns) => places.push((netns, (look, end))),
+                    Err(obstacle) => _ = observed.obstacles.insert(look.host.clone(), obstacle),
+                },
+                (Want::Existing, None) => {
+                    let obstacle = Obstacle::InterfaceGone {
+                        name: look.host.clone(),
+                    };
+                    observed.obstacles.insert(look.host.clone(), obstacle);
+                }
+                (Want::Existing | Want::Nothing, _) => {}
+            }
+        }
+        let visits: Vec<(&Netns, Place<'_>)> = places
+            .iter()
+            .map(|(netns, (look, end))| {
+                (
+                    netns,
+                    Place {
+                        name: &end.name,
+                        host: links.get(&look.host),
+                    },
+                )
+            })
+            .collect();
+        for ((_, (look, end)), found) in places.iter().zip(super::inside::look(&visits)) {
+            match found.map_err(unreadable("a workload's interface"))? {
+                super::inside::Found::Ours(inner) => {
+                    if let Some(interface) = observed.interfaces.get_mut(&look.host) {
+                        interface.inner = Some(inner);
+                    }
+                }
+                super::inside::Found::Nothing => {}
+                super::inside::Found::Foreign => {
+                    observed.obstacles.insert(look.host.clone(), name_taken(end));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name_taken(end: &VethEnd) -> Obstacle {
+    Obstacle::NameTaken {
+        name: end.name.clone(),
+        path: end.netns.path.display().to_string(),
+    }
+}

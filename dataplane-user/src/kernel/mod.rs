@@ -1,0 +1,204 @@
+//! The real kernel: netlink, maps and attachments behind [`Datapath`].
+
+mod create;
+mod delete;
+mod inside;
+mod look;
+
+use std::io;
+
+use dataplane_common::{
+    Reason,
+    abi::{Generation, Position, WireCounters},
+};
+
+use crate::{
+    datapath::{Datapath, Description, ObserveError, OpError, Results},
+    desired::{IfName, NetnsId},
+    loader::{Config, LoadError, Loaded, load},
+    maps::EventReader,
+    netlink::{link, socket::Netlink},
+    netns,
+    observed::{Observed, Scope},
+    op::{InnerChange, NewEnd, Settle},
+    ownership::{Managed, NodeScope},
+};
+
+/// This machine's kernel, in the network namespace of the thread that opened it; it must be used on threads of the
+/// same namespace.
+pub struct Kernel {
+    scope: NodeScope,
+    max_wires: u32,
+    own: NetnsId,
+    netlink: Netlink,
+    loaded: Loaded,
+    /// The group that interfaces are deleted in, once one was found.
+    group: Option<u32>,
+}
+
+impl Kernel {
+    /// Loads the programs, or adopts those of an earlier agent. What forwards goes on forwarding.
+    pub fn open(config: &Config) -> Result<Self, LoadError> {
+        let own = netns::current()
+            .map_err(LoadError::doing("find the agent's network namespace"))?
+            .id;
+        let mut netlink = Netlink::open().map_err(LoadError::doing("open a netlink socket"))?;
+        let loaded = load(config, &mut netlink)?;
+        Ok(Self {
+            scope: NodeScope::new(&config.node),
+            max_wires: config.max_wires,
+            own,
+            netlink,
+            loaded,
+            group: None,
+        })
+    }
+
+    /// The reader of sampled events; the first call takes it.
+    pub const fn take_events(&mut self) -> Option<EventReader> {
+        self.loaded.events.take()
+    }
+
+    /// Takes everything away: call it when no wire is left, so that nothing of the agent remains on the machine.
+    pub fn remove_pins(self) -> io::Result<()> {
+        let root = self.loaded.pins.root().to_owned();
+        std::fs::remove_dir_all(&root)?;
+        match root.parent() {
+            // Pins of another ABI version keep the folder.
+            Some(parent) => std::fs::remove_dir(parent).or_else(|error| match error.kind() {
+                io::ErrorKind::DirectoryNotEmpty => Ok(()),
+                _ => Err(error),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn results(results: Vec<io::Result<()>>, what: impl Fn(usize) -> String) -> Results<()> {
+    let one = |(i, result): (usize, io::Result<()>)| {
+        result.map_err(|error| OpError::kernel(format!("cannot {}: {error}", what(i))))
+    };
+    results.into_iter().enumerate().map(one).collect()
+}
+
+fn unreadable(what: &'static str) -> impl Fn(io::Error) -> ObserveError {
+    move |source| ObserveError { what, source }
+}
+
+impl Datapath for Kernel {
+    fn description(&self) -> Description {
+        Description {
+            attach_backend: self.loaded.attacher.name(),
+            pin_path: self.loaded.pins.root().display().to_string(),
+            kernel_release: self.loaded.release.clone(),
+            max_wires: self.max_wires,
+        }
+    }
+
+    fn scope(&self) -> &NodeScope {
+        &self.scope
+    }
+
+    fn observe(&mut self, scope: &Scope<'_>) -> Result<Observed, ObserveError> {
+        self.look(scope)
+    }
+
+    fn create(&mut self, ends: &[&NewEnd]) -> Results<u32> {
+        self.create_pairs(ends)
+    }
+
+    fn settle(&mut self, ends: &[&Settle]) -> Results<()> {
+        let groups = ends.iter().map(|end| link::settle(&end.link, end.mtu)).collect();
+        let answers = match self.netlink.groups(groups) {
+            Ok(answers) => answers,
+            Err(error) => {
+                return vec![Err(OpError::kernel(format!("cannot settle host ends: {error}"))); ends.len()];
+            }
+        };
+        let whole = |answers: Vec<io::Result<_>>| answers.into_iter().try_for_each(|answer| answer.map(drop));
+        let each = answers.into_iter().map(whole).collect();
+        results(each, |i| {
+            format!(
+                "settle {}",
+                ends.get(i).map_or("?", |end| end.link.name().as_str())
+            )
+        })
+    }
+
+    fn configure(&mut self, changes: &[&InnerChange]) -> Results<()> {
+        self.configure_inside(changes)
+    }
+
+    fn zero_counters(&mut self, slots: &[u32]) -> Result<(), OpError> {
+        let zeroed = self.loaded.counters.zero(slots);
+        zeroed
+            .map_err(|error| OpError::kernel(format!("cannot set {} counters to zero: {error}", slots.len())))
+    }
+
+    fn write_positions(&mut self, entries: &[(u32, Position)]) -> Results<()> {
+        let written = self.loaded.positions.put(entries);
+        results(written, |i| {
+            format!(
+                "write the position of interface {}",
+                entries.get(i).map_or(0, |entry| entry.0)
+            )
+        })
+    }
+
+    fn delete_positions(&mut self, indexes: &[u32]) -> Results<()> {
+        let removed = self.loaded.positions.remove(indexes);
+        results(removed, |i| {
+            format!(
+                "remove the position of interface {}",
+                indexes.get(i).copied().unwrap_or(0)
+            )
+        })
+    }
+
+    fn set_generation(&mut self, generation: Generation) -> Result<(), OpError> {
+        let set = self.loaded.generation.set(generation);
+        set.map_err(|error| OpError::kernel(format!("cannot write generation {generation}: {error}")))
+    }
+
+    fn attach(&mut self, interfaces: &[(&IfName, u32)]) -> Results<()> {
+        use std::os::fd::AsFd as _;
+        let Loaded {
+            attacher, program, ..
+        } = &mut self.loaded;
+        let attached = attacher.attach(&mut self.netlink, program.as_fd(), interfaces);
+        results(attached, |i| {
+            format!(
+                "attach to {}",
+                interfaces.get(i).map_or("?", |(name, _)| name.as_str())
+            )
+        })
+    }
+
+    fn detach(&mut self, interfaces: &[&IfName]) -> Results<()> {
+        let detached = self.loaded.attacher.detach(&mut self.netlink, interfaces);
+        results(detached, |i| {
+            format!(
+                "detach from {}",
+                interfaces.get(i).map_or("?", |name| name.as_str())
+            )
+        })
+    }
+
+    fn delete(&mut self, links: &[&Managed]) -> Results<()> {
+        self.delete_links(links)
+    }
+
+    fn counters(&self, slots: &[u32]) -> Result<Vec<WireCounters>, ObserveError> {
+        self.loaded
+            .counters
+            .read(slots)
+            .map_err(unreadable("the wires' counters"))
+    }
+
+    fn reasons(&self) -> Result<Vec<(Reason, u64)>, ObserveError> {
+        self.loaded
+            .reasons
+            .read()
+            .map_err(unreadable("the reasons' counters"))
+    }
+}

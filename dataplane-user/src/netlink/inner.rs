@@ -1,0 +1,305 @@
+//! The workload's end of a veth: addresses, routes and neighbours, read and changed in the workload's namespace.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{
+        AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
+    },
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+
+use super::{
+    PROTOCOL,
+    link::{self, LinkState},
+    socket::{Netlink, Request},
+};
+use crate::{
+    desired::{Mac, Neighbour, Route},
+    observed::{Inner, Owned},
+    op::InnerChange,
+};
+
+/// Reads what is set up at an interface of this namespace.
+pub(crate) fn read(netlink: &mut Netlink, link: &LinkState) -> io::Result<Inner> {
+    Ok(Inner {
+        mac: link.mac.unwrap_or(Mac([0; 6])),
+        mtu: link.mtu,
+        up: link.up,
+        addresses: addresses(netlink, link.index)?,
+        routes: routes(netlink, link.index)?,
+        neighbours: neighbours(netlink, link.index)?,
+    })
+}
+
+fn addresses(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<Owned<IpNet>>> {
+    let mut query = AddressMessage::default();
+    query.header.index = index;
+    let found = netlink.dump(&RouteNetlinkMessage::GetAddress(query), |message| match message {
+        RouteNetlinkMessage::NewAddress(message) if message.header.index == index => address(&message),
+        _ => None,
+    })?;
+    Ok(found.into_iter().collect())
+}
+
+fn address(message: &AddressMessage) -> Option<Owned<IpNet>> {
+    let (mut address, mut local, mut ours) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Protocol(AddressProtocol::Other(protocol)) => ours = *protocol == PROTOCOL,
+            _ => {}
+        }
+    }
+    let value = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
+    Some(Owned { value, ours })
+}
+
+fn routes(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<Owned<Route>>> {
+    let mut all = BTreeSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut query = RouteMessage::default();
+        query.header.address_family = family;
+        query.header.table = RouteHeader::RT_TABLE_MAIN;
+        query.attributes.push(RouteAttribute::Oif(index));
+        all.extend(
+            netlink.dump(&RouteNetlinkMessage::GetRoute(query), |message| match message {
+                RouteNetlinkMessage::NewRoute(message) => route(&message, index),
+                _ => None,
+            })?,
+        );
+    }
+    Ok(all)
+}
+
+fn route(message: &RouteMessage, index: u32) -> Option<Owned<Route>> {
+    let header = &message.header;
+    if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
+        return None;
+    }
+    if header.protocol == RouteProtocol::Kernel {
+        return None;
+    }
+    let any = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    let (mut destination, mut next_hop, mut out) = (any, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => destination = ip(to)?,
+            RouteAttribute::Gateway(via) => next_hop = ip(via),
+            RouteAttribute::Oif(oif) => out = Some(*oif),
+            _ => {}
+        }
+    }
+    let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
+    let ours = header.protocol == RouteProtocol::Other(PROTOCOL);
+    (out == Some(index)).then_some(Owned {
+        value: Route { prefix, next_hop },
+        ours,
+    })
+}
+
+const fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+fn neighbours(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<Owned<Neighbour>>> {
+    let mut query = NeighbourMessage::default();
+    query.attributes.push(NeighbourAttribute::IfIndex(index));
+    let found = netlink.dump(
+        &RouteNetlinkMessage::GetNeighbour(query),
+        |message| match message {
+            RouteNetlinkMessage::NewNeighbour(message) if message.header.ifindex == index => {
+                neighbour(&message)
+            }
+            _ => None,
+        },
+    )?;
+    Ok(found.into_iter().collect())
+}
+
+fn neighbour(message: &NeighbourMessage) -> Option<Owned<Neighbour>> {
+    if message.header.state != NeighbourState::Permanent {
+        return None;
+    }
+    let (mut address, mut mac, mut ours) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
+            NeighbourAttribute::Protocol(protocol) => ours = *protocol == RouteProtocol::Other(PROTOCOL),
+            _ => {}
+        }
+    }
+    Some(Owned {
+        value: Neighbour {
+            ip: address?,
+            mac: mac?,
+        },
+        ours,
+    })
+}
+
+/// What one request of a change is about, for the error message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    Link,
+    Removal,
+    Address(IpNet),
+    Route(Route),
+    Neighbour(Neighbour),
+}
+
+/// The requests for a change at the interface with this index, in order.
+pub(crate) fn requests(change: &InnerChange, index: u32) -> Vec<(About, Request)> {
+    let mut requests = Vec::new();
+    if change.mac.is_some() || change.mtu.is_some() {
+        requests.push((About::Link, link::change(index, change.mac, change.mtu)));
+    }
+    let removals = change
+        .remove_neighbours
+        .iter()
+        .map(|ip| del_neighbour(*ip, index));
+    let removals = removals.chain(change.remove_routes.iter().map(|route| del_route(route, index)));
+    let removals = removals.chain(
+        change
+            .remove_addresses
+            .iter()
+            .map(|address| del_address(*address, index)),
+    );
+    requests.extend(removals.map(|request| (About::Removal, request)));
+    let addresses = change.add_addresses.iter();
+    requests.extend(addresses.map(|address| (About::Address(*address), add_address(*address, index))));
+    // A neighbour before the routes: a gateway may be reached through it alone.
+    let neighbours = change.add_neighbours.iter();
+    requests.extend(neighbours.map(|entry| (About::Neighbour(entry.clone()), add_neighbour(entry, index))));
+    let routes = change.add_routes.iter();
+    requests.extend(routes.map(|route| (About::Route(route.clone()), add_route(route, index))));
+    requests
+}
+
+fn address_message(address: IpNet, index: u32) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address.addr());
+    message.header.prefix_len = address.prefix_len();
+    message.header.scope = AddressScope::Universe;
+    message.header.index = index;
+    message.attributes.extend([
+        AddressAttribute::Local(address.addr()),
+        AddressAttribute::Address(address.addr()),
+    ]);
+    message
+}
+
+fn add_address(address: IpNet, index: u32) -> Request {
+    let mut message = address_message(address, index);
+    message
+        .attributes
+        .push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+    if address.addr().is_ipv6() {
+        // The address is planned to be unique; waiting for duplicates would delay the first packet by a second.
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    Request::new(
+        RouteNetlinkMessage::NewAddress(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+fn del_address(address: IpNet, index: u32) -> Request {
+    Request::new(
+        RouteNetlinkMessage::DelAddress(address_message(address, index)),
+        0,
+    )
+}
+
+fn route_message(route: &Route, index: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(route.prefix.addr());
+    message.header.destination_prefix_length = route.prefix.prefix_len();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Other(PROTOCOL);
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = match route.next_hop {
+        None if route.prefix.addr().is_ipv4() => RouteScope::Link,
+        _ => RouteScope::Universe,
+    };
+    message
+        .attributes
+        .push(RouteAttribute::Destination(route.prefix.network().into()));
+    message.attributes.push(RouteAttribute::Oif(index));
+    message
+        .attributes
+        .extend(route.next_hop.map(|via| RouteAttribute::Gateway(via.into())));
+    message
+}
+
+fn add_route(route: &Route, index: u32) -> Request {
+    let message = RouteNetlinkMessage::NewRoute(route_message(route, index));
+    Request::new(message, NLM_F_CREATE | NLM_F_EXCL)
+}
+
+fn del_route(route: &Route, index: u32) -> Request {
+    Request::new(RouteNetlinkMessage::DelRoute(route_message(route, index)), 0)
+}
+
+fn neighbour_message(address: IpAddr, index: u32) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(address);
+    message.header.ifindex = index;
+    let address = match address {
+        IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
+        IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
+    };
+    message.attributes.push(NeighbourAttribute::Destination(address));
+    message
+}
+
+fn add_neighbour(entry: &Neighbour, index: u32) -> Request {
+    let mut message = neighbour_message(entry.ip, index);
+    message.header.state = NeighbourState::Permanent;
+    message
+        .attributes
+        .push(NeighbourAttribute::LinkLayerAddress(entry.mac.0.to_vec()));
+    message
+        .attributes
+        .push(NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+    Request::new(
+        RouteNetlinkMessage::NewNeighbour(message),
+        NLM_F_CREATE | NLM_F_REPLACE,
+    )
+}
+
+fn del_neighbour(address: IpAddr, index: u32) -> Request {
+    Request::new(
+        RouteNetlinkMessage::DelNeighbour(neighbour_message(address, index)),
+        0,
+    )
+}
+
+const fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}

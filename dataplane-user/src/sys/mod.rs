@@ -1,0 +1,3 @@
+//! The system calls that no crate wraps: the only place of the agent where `unsafe` stands.
+
+pub(crate) mod bpf;

@@ -1,0 +1,5 @@
+//! The datapath half on this machine's kernel: root, namespaces and a bpffs of its own per test.
+#![expect(clippy::expect_used, reason = "tests")]
+
+mod wires;
+mod world;
