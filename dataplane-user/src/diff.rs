@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dataplane_common::abi::{Hop, HopKind, PositionFlags};
+use dataplane_common::abi::{Generation, Hop, HopKind, Position, PositionFlags};
 
 use crate::{
     desired::{Desired, End, IfName, Payload, VethEnd, Wire, WireId},
@@ -44,8 +44,8 @@ pub fn diff(scope: &NodeScope, desired: &Desired, observed: &Observed) -> Plan {
     for wire in desired.wires.values() {
         let hosts = wire.ends().map(|(side, _)| host_of(scope, wire, side));
         owners.extend(hosts.iter().map(|host| (host.clone(), wire.id.clone())));
-        if let Some(obstacle) = hosts.iter().find_map(|host| observed.obstacles.get(host)) {
-            refused.push((wire.id.clone(), obstacle.clone()));
+        if let Some(obstacle) = obstacle(scope, wire, &hosts, observed) {
+            refused.push((wire.id.clone(), obstacle));
             continue;
         }
         phases.make(scope, wire, &hosts, observed, desired.generation);
@@ -66,9 +66,29 @@ pub fn diff(scope: &NodeScope, desired: &Desired, observed: &Observed) -> Plan {
     }
 }
 
+/// Why a wire cannot be made: something was found in the way, or a name of the scheme belongs to another wire.
+fn obstacle(scope: &NodeScope, wire: &Wire, hosts: &[IfName; 2], observed: &Observed) -> Option<Obstacle> {
+    wire.ends()
+        .into_iter()
+        .zip(hosts)
+        .find_map(|((side, end), host)| {
+            let mark = || Mark::new(scope, &wire.id, side);
+            let found = || observed.interfaces.get(host)?.managed.as_ref();
+            let other = || matches!(end, End::Veth(_)) && found().is_some_and(|link| *link.mark() != mark());
+            let clash = || other().then(|| Obstacle::HostNameTaken { host: host.clone() });
+            observed.obstacles.get(host).cloned().or_else(clash)
+        })
+}
+
+/// Whether a pair of ours has lost its workload's end: it was renamed or moved away.
+fn is_broken(end: &End, found: Option<&HostInterface>) -> bool {
+    matches!(end, End::Veth(_)) && found.is_some_and(|interface| interface.inner.is_none())
+}
+
 /// Steps by kind; their order is that of the fields.
 #[derive(Default)]
 struct Phases {
+    clear: Vec<Step>,
     create: Vec<Step>,
     settle: Vec<Step>,
     configure: Vec<Step>,
@@ -80,12 +100,19 @@ struct Phases {
 }
 
 impl Phases {
-    fn in_order(self, flip: Option<u64>) -> Vec<Step> {
+    fn in_order(self, flip: Option<Generation>) -> Vec<Step> {
         let flip = flip.map(|generation| Step {
             wire: None,
             op: Op::Flip(generation),
         });
-        let make = [self.create, self.settle, self.configure, self.point, self.attach];
+        let make = [
+            self.clear,
+            self.create,
+            self.settle,
+            self.configure,
+            self.point,
+            self.attach,
+        ];
         let take_away = [self.unpoint, self.detach, self.delete];
         make.into_iter()
             .flatten()
@@ -100,42 +127,68 @@ impl Phases {
         wire: &Wire,
         hosts: &[IfName; 2],
         observed: &Observed,
-        generation: u64,
+        generation: Generation,
     ) {
-        let [client, endpoint] = hosts;
-        for ((side, end), (at, to)) in wire
-            .ends()
-            .into_iter()
-            .zip([(client, endpoint), (endpoint, client)])
+        let step = |op| Step {
+            wire: Some(wire.id.clone()),
+            op,
+        };
+        let [near, far] = hosts.each_ref().map(|host| (host, observed.interfaces.get(host)));
+        let broken = is_broken(&wire.client, near.1) || is_broken(&wire.endpoint, far.1);
+        if broken {
+            self.clear(wire, [near.1, far.1]);
+        }
+        for ((side, end), ((at, here), (to, there))) in
+            wire.ends().into_iter().zip([(near, far), (far, near)])
         {
-            let step = |op| Step {
-                wire: Some(wire.id.clone()),
-                op,
-            };
-            let found = observed.interfaces.get(at);
+            let whole = here.filter(|_| !is_broken(end, here));
             if let End::Veth(end) = end {
-                let mark = Mark::new(scope, &wire.id, side);
-                self.make_veth(wire, end, at, mark, found);
+                self.make_veth(wire, end, at, Mark::new(scope, &wire.id, side), whole);
             }
-            let to_index = observed.interfaces.get(to).map(|interface| interface.index);
             let kind = hop_kind(wire.payload, wire.end(side.other()));
             let flags = flags(wire.payload);
-            let position = found.and_then(|interface| interface.position);
-            let right = position.zip(to_index).is_some_and(|(position, index)| {
-                position.hop_at(generation) == hop(kind, index) && position.flags == flags.bits()
+            let position = here.and_then(|interface| interface.position).filter(|_| !broken);
+            let right = position.zip(there).is_some_and(|(position, there)| {
+                position.hop_at(generation) == hop(kind, there.index) && position.flags == flags.bits()
             });
             if !right {
-                self.point.push(step(Op::Point(Point {
+                let point = Point {
                     at: at.clone(),
                     to: to.clone(),
                     kind,
                     flags,
                     was: position,
-                })));
+                };
+                self.point.push(step(Op::Point(point)));
             }
-            if !found.is_some_and(|interface| interface.attached) {
+            if !whole.is_some_and(|interface| interface.attached) {
                 self.attach.push(step(Op::Attach(at.clone())));
             }
+        }
+    }
+
+    /// Takes down a wire that has lost an end, entries first, so that it can be made again.
+    fn clear(&mut self, wire: &Wire, found: [Option<&HostInterface>; 2]) {
+        let step = |op| Step {
+            wire: Some(wire.id.clone()),
+            op,
+        };
+        for interface in found.into_iter().flatten() {
+            let unpoint = |position: Position| Unpoint {
+                index: interface.index,
+                slot: position.slot,
+            };
+            self.clear.extend(
+                interface
+                    .position
+                    .map(|position| step(Op::Unpoint(unpoint(position)))),
+            );
+        }
+        for ((_, end), interface) in wire.ends().into_iter().zip(found) {
+            let gone = interface
+                .filter(|_| is_broken(end, interface))
+                .and_then(|found| found.managed.clone());
+            self.clear.extend(gone.map(|link| step(Op::Delete(link))));
         }
     }
 
@@ -217,8 +270,9 @@ impl Phases {
                 op: Op::Unpoint(unpoint),
             });
         }
+        // First of all: an interface of that name may be about to be made.
         for host in &observed.stray_attachments {
-            self.detach.push(Step {
+            self.clear.push(Step {
                 wire: None,
                 op: Op::Detach(host.clone()),
             });

@@ -83,6 +83,14 @@ impl Fake {
             .retain(|_, link| link.peer.as_ref().is_none_or(|(peer, _)| peer != path));
     }
 
+    /// The namespaces that exist.
+    pub fn namespaces(&self) -> impl Iterator<Item = NetnsRef> + '_ {
+        self.netns.iter().map(|(path, (id, _))| NetnsRef {
+            path: path.clone(),
+            id: *id,
+        })
+    }
+
     /// Somebody else makes an interface in the agent's namespace.
     pub fn add_foreign(&mut self, name: IfName) -> u32 {
         let index = self.take_index();
@@ -105,6 +113,18 @@ impl Fake {
             && let Some((_, guests)) = self.netns.get_mut(&path)
         {
             guests.remove(&inner);
+        }
+    }
+
+    /// A workload renames an interface.
+    pub fn rename_guest(&mut self, path: &Path, from: &IfName, to: IfName) {
+        if let Some((_, guests)) = self.netns.get_mut(path)
+            && let Some(guest) = guests.remove(from)
+        {
+            if let Some(link) = guest.host.as_ref().and_then(|host| self.host.get_mut(host)) {
+                link.peer = Some((path.to_owned(), to.clone()));
+            }
+            guests.insert(to, guest);
         }
     }
 
@@ -168,20 +188,29 @@ impl Fake {
                 write_inner(text, &guest.inner)?;
             }
         }
-        for (index, position) in &self.positions {
+        for (at, position) in self.positions_by_name() {
             let hop = position.hop_at(self.generation);
             let kind = match hop.kind() {
                 HopKind::None => "none",
                 HopKind::Peer => "peer",
                 HopKind::Egress => "egress",
             };
-            let (at, to) = (self.name_of(*index), self.name_of(hop.ifindex));
-            writeln!(text, "position {at} -> {kind} {to} flags={}", position.flags)?;
+            writeln!(
+                text,
+                "position {at} -> {kind} {} flags={}",
+                self.name_of(hop.ifindex),
+                position.flags
+            )?;
         }
         for name in &self.attached {
             writeln!(text, "attached {name}")?;
         }
         Ok(())
+    }
+
+    fn positions_by_name(&self) -> BTreeMap<String, Position> {
+        let named = |(index, position): (&u32, &Position)| (self.name_of(*index), *position);
+        self.positions.iter().map(named).collect()
     }
 
     fn name_of(&self, index: u32) -> String {

@@ -1,0 +1,266 @@
+//! Whatever is planned, wherever an operation fails: after one clean pass the node is what a fresh one would be.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use dataplane_user::{
+    desired::{
+        Change, Desired, End, IfName, InterfaceEnd, Mac, Neighbour, NetnsRef, Payload, Route, VethEnd, Wire,
+        WireId,
+    },
+    fake::{Fake, Fault, Faulty},
+    reconcile::{ReconcileError, Reconciler},
+};
+use proptest::prelude::*;
+
+const NAMESPACES: u8 = 4;
+const WIRES: u8 = 6;
+const FOREIGN: [&str; 2] = ["eth0", "tap0"];
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Event {
+    Snapshot(Vec<Wire>),
+    Change { upsert: Vec<Wire>, remove: Vec<u8> },
+    Pass,
+    Restart,
+    NetnsDies(u8),
+    NetnsComesBack(u8),
+    PairDies(u8),
+    Renamed(u8),
+}
+
+fn path(n: u8) -> PathBuf {
+    format!("/run/netns/ns{n}").into()
+}
+
+fn name(text: &str) -> IfName {
+    IfName::new(text).unwrap()
+}
+
+fn world() -> Fake {
+    let mut fake = Fake::new("n1", 32);
+    for n in 0..NAMESPACES {
+        fake.add_netns(path(n), u64::from(n) + 100);
+    }
+    for foreign in FOREIGN {
+        fake.add_foreign(name(foreign));
+    }
+    fake
+}
+
+fn end() -> impl Strategy<Value = (u8, u8, u8)> {
+    (0..NAMESPACES + 1, 0..3u8, 0..3u8)
+}
+
+fn build_end(wire: u8, (place, variant, addresses): (u8, u8, u8), letter: char) -> End {
+    if place == NAMESPACES {
+        return End::Interface(InterfaceEnd {
+            name: name(FOREIGN[usize::from(variant) % FOREIGN.len()]),
+        });
+    }
+    let netns = NetnsRef {
+        path: path(place),
+        id: dataplane_user::desired::NetnsId {
+            device: 4,
+            inode: u64::from(place) + 100,
+        },
+    };
+    End::Veth(VethEnd {
+        netns,
+        name: name(&format!("{letter}{wire}-{}", variant % 2)),
+        mac: Mac([2, 0, 0, 0, wire, variant]),
+        addresses: (0..addresses)
+            .map(|n| format!("10.{wire}.{n}.1/24").parse().unwrap())
+            .collect(),
+        routes: (0..addresses)
+            .map(|n| Route {
+                prefix: format!("10.9.{n}.0/24").parse().unwrap(),
+                next_hop: None,
+            })
+            .collect(),
+        neighbours: vec![Neighbour {
+            ip: [10, wire, 0, 2].into(),
+            mac: Mac([2, 0, 0, 1, variant, 0]),
+        }],
+    })
+}
+
+fn wire() -> impl Strategy<Value = Wire> {
+    (0..WIRES, end(), end(), any::<bool>(), 1280..1284u32).prop_map(|(n, client, endpoint, ip, mtu)| Wire {
+        id: WireId(format!("w{n}")),
+        network_service: "s".to_owned(),
+        endpoint_name: "e".to_owned(),
+        payload: if ip { Payload::Ip } else { Payload::Ethernet },
+        mtu,
+        client: build_end(n, client, 'c'),
+        endpoint: build_end(n, endpoint, 'e'),
+    })
+}
+
+fn wires() -> impl Strategy<Value = Vec<Wire>> {
+    prop::collection::btree_map(0..WIRES, wire(), 0..6).prop_map(|wires: BTreeMap<u8, Wire>| {
+        let by_id: BTreeMap<_, _> = wires.into_values().map(|wire| (wire.id.clone(), wire)).collect();
+        by_id.into_values().collect()
+    })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => wires().prop_map(Event::Snapshot),
+        6 => (wires(), prop::collection::vec(0..WIRES, 0..3)).prop_map(|(upsert, remove)| Event::Change { upsert, remove }),
+        1 => Just(Event::Pass),
+        1 => Just(Event::Restart),
+        1 => (0..NAMESPACES).prop_map(Event::NetnsDies),
+        2 => (0..NAMESPACES).prop_map(Event::NetnsComesBack),
+        1 => (0..WIRES * 2).prop_map(Event::PairDies),
+        1 => (0..WIRES * 2).prop_map(Event::Renamed),
+    ]
+}
+
+type Node = Reconciler<Faulty<Fake>>;
+
+/// Names of our host ends and their places, in a stable order.
+fn nth_end(node: &Node, n: u8) -> Option<(IfName, Option<(PathBuf, IfName)>)> {
+    let views = node.wires(None).unwrap();
+    let mut ends = views.into_iter().flat_map(|view| [view.client, view.endpoint]);
+    let end = ends.nth(usize::from(n))?;
+    Some((
+        end.host_interface,
+        end.netns.map(|netns| netns.path).zip(end.workload_interface),
+    ))
+}
+
+fn happen(mut node: Node, generation: &mut u64, plan: &mut BTreeMap<WireId, Wire>, event: Event) -> Node {
+    *generation += 1;
+    let tolerate = |result: Result<_, ReconcileError>| match result {
+        Ok(_) | Err(ReconcileError::Flip { .. }) => {}
+        Err(error) => panic!("{error}"),
+    };
+    let whole = |plan: &BTreeMap<WireId, Wire>, generation: u64| Desired {
+        generation,
+        wires: plan.clone(),
+    };
+    match event {
+        Event::Snapshot(wires) => {
+            *plan = wires.into_iter().map(|wire| (wire.id.clone(), wire)).collect();
+            tolerate(node.snapshot(whole(plan, *generation)));
+        }
+        Event::Change { upsert, remove } => {
+            let remove: Vec<_> = remove.into_iter().map(|n| WireId(format!("w{n}"))).collect();
+            plan.retain(|id, _| !remove.contains(id));
+            plan.extend(upsert.iter().map(|wire| (wire.id.clone(), wire.clone())));
+            tolerate(node.change(Change {
+                generation: *generation,
+                upsert,
+                remove,
+            }));
+        }
+        Event::Pass => tolerate(node.pass()),
+        Event::Restart => {
+            node = Reconciler::new(node.into_datapath());
+            node.adopt().unwrap();
+            tolerate(node.snapshot(whole(plan, *generation)));
+        }
+        Event::NetnsDies(n) => {
+            let lost: Vec<u32> = node
+                .wires(None)
+                .unwrap()
+                .into_iter()
+                .flat_map(|view| [view.client, view.endpoint])
+                .filter(|end| end.netns.as_ref().is_some_and(|netns| netns.path == path(n)))
+                .filter_map(|end| end.ifindex)
+                .collect();
+            node.datapath_mut().inner_mut().remove_netns(&path(n));
+            tolerate(node.interfaces_lost(&lost));
+        }
+        Event::NetnsComesBack(n) => {
+            let fake = node.datapath_mut().inner_mut();
+            if fake.namespaces().all(|netns| netns.path != path(n)) {
+                fake.add_netns(path(n), u64::from(n) + 100);
+            }
+        }
+        Event::PairDies(n) => {
+            if let Some((host, Some(_))) = nth_end(&node, n) {
+                node.datapath_mut().inner_mut().remove_interface(&host);
+            }
+        }
+        Event::Renamed(n) => {
+            if let Some((_, Some((path, inner)))) = nth_end(&node, n) {
+                node.datapath_mut()
+                    .inner_mut()
+                    .rename_guest(&path, &inner, name("renamed"));
+            }
+        }
+    }
+    node
+}
+
+/// The same plan on a fresh machine with the same namespaces.
+fn from_scratch(node: &Node, generation: u64, plan: &BTreeMap<WireId, Wire>, failed: &[WireId]) -> String {
+    let mut fake = Fake::new("n1", 32);
+    for netns in node.datapath().inner().namespaces() {
+        fake.add_netns(netns.path, netns.id.inode);
+    }
+    for foreign in FOREIGN {
+        fake.add_foreign(name(foreign));
+    }
+    let mut wires = plan.clone();
+    wires.retain(|id, _| !failed.contains(id));
+    let mut fresh = Reconciler::new(fake);
+    fresh.adopt().unwrap();
+    let outcome = fresh.snapshot(Desired { generation, wires }).unwrap();
+    assert!(outcome.failures.is_empty(), "{outcome:?}");
+    fresh.datapath().dump()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_clean_pass_after_any_faults_is_planning_from_scratch(
+        events in prop::collection::vec((event(), prop::option::of(0..40usize), any::<bool>()), 1..10),
+    ) {
+        let mut node = Reconciler::new(Faulty::new(world(), Fault::Never));
+        node.adopt().unwrap();
+        node.snapshot(Desired::default()).unwrap();
+        let (mut generation, mut plan) = (0, BTreeMap::new());
+        for (event, fault, dies) in events {
+            let fault = fault.map_or(Fault::Never, |n| if dies { Fault::From(n) } else { Fault::At(n) });
+            node.datapath_mut().set_fault(fault);
+            node = happen(node, &mut generation, &mut plan, event);
+        }
+        node.datapath_mut().set_fault(Fault::Never);
+        let outcome = node.pass().unwrap();
+        prop_assert!(outcome.postponed.is_empty(), "{:?}", outcome);
+        let failed: Vec<_> = outcome.failures.iter().map(|failure| failure.wire.clone()).collect();
+        let planned = node.planned_generation();
+        prop_assert_eq!(node.datapath().inner().dump(), from_scratch(&node, planned, &plan, &failed));
+        let again = node.pass().unwrap();
+        prop_assert_eq!(again.operations, 0);
+        let failed_again: Vec<_> = again.failures.iter().map(|failure| failure.wire.clone()).collect();
+        prop_assert_eq!(failed_again, failed);
+    }
+
+    #[test]
+    fn an_agent_that_dies_at_any_operation_is_repaired_by_the_next(
+        first in wires(), second in wires(), dies_at in 0..60usize,
+    ) {
+        let mut node = Reconciler::new(Faulty::new(world(), Fault::Never));
+        node.adopt().unwrap();
+        let plan = |generation, wires: Vec<Wire>| Desired {
+            generation,
+            wires: wires.into_iter().map(|wire| (wire.id.clone(), wire)).collect(),
+        };
+        node.snapshot(plan(1, first)).unwrap();
+        node.datapath_mut().set_fault(Fault::From(dies_at));
+        let _ = node.snapshot(plan(2, second.clone()));
+        let mut next = Reconciler::new(Faulty::new(node.into_datapath().into_inner(), Fault::Never));
+        next.adopt().unwrap();
+        let outcome = next.snapshot(plan(2, second.clone())).unwrap();
+        let failed: Vec<_> = outcome.failures.iter().map(|failure| failure.wire.clone()).collect();
+        let wanted = plan(2, second).wires;
+        prop_assert_eq!(next.datapath().inner().dump(), from_scratch(&next, 2, &wanted, &failed));
+        prop_assert_eq!(next.pass().unwrap().operations, 0);
+    }
+}
