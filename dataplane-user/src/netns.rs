@@ -1,6 +1,7 @@
 //! Network namespaces: opening them, knowing them, and working inside.
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     fs::File,
     io,
     os::{
@@ -76,12 +77,21 @@ pub(crate) fn visit<I: Sync, T: Send>(
     if places.is_empty() {
         return Vec::new();
     }
-    let enter = |netns: &Netns| {
-        setns(netns, CloneFlags::CLONE_NEWNET)?;
-        Netlink::open()
+    let all = || {
+        // Several places of one namespace share a socket.
+        let mut open: BTreeMap<NetnsId, Netlink> = BTreeMap::new();
+        let one = |(netns, item): &(&Netns, I)| {
+            let netlink = match open.entry(identity(&netns.0)?) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    setns(netns, CloneFlags::CLONE_NEWNET)?;
+                    entry.insert(Netlink::open()?)
+                }
+            };
+            work(netlink, item)
+        };
+        places.iter().map(one).collect()
     };
-    let one = |(netns, item): &(&Netns, I)| enter(netns).and_then(|mut netlink| work(&mut netlink, item));
-    let all = || places.iter().map(one).collect();
     std::thread::scope(|scope| match scope.spawn(all).join() {
         Ok(results) => results,
         Err(panic) => std::panic::resume_unwind(panic),

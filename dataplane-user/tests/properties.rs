@@ -1,5 +1,5 @@
 //! Whatever is planned, wherever an operation fails: after one clean pass the node is what a fresh one would be.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{collections::BTreeMap, path::PathBuf};
 

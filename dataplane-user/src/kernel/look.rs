@@ -175,6 +175,9 @@ impl Kernel {
                     observed.interfaces.remove(&look.host);
                     observed.obstacles.insert(look.host.clone(), obstacle);
                 }
+                // Nothing is there yet. Whether the name is free is found out by making it, which costs less than a
+                // visit; a full pass does look, so that a wire that fails again and again is not made each time.
+                (Want::Veth(_), None) if !scope.everything => {}
                 (Want::Veth(end), _) => match Netns::open(&end.netns, self.own) {
                     Ok(netns) => places.push((netns, (look, end))),
                     Err(obstacle) => _ = observed.obstacles.insert(look.host.clone(), obstacle),

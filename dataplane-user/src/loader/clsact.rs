@@ -17,7 +17,11 @@ use netlink_packet_route::{
 };
 
 use super::{attach::Attacher, pins::LinkPins};
-use crate::{desired::IfName, netlink::socket::Netlink};
+use crate::{
+    desired::IfName,
+    netlink::socket::{Answer, Netlink, Request},
+    ownership::is_host_name,
+};
 
 /// tc begins at 49152 (0xc000) and counts down; this is behind.
 const PREFERENCE: u32 = 0xc7_1d;
@@ -86,31 +90,38 @@ impl Clsact {
         )
     }
 
-    fn attach_one(
-        &self,
+    /// Notes what is about to be attached. The qdisc of a host end is always ours; elsewhere it may have been there.
+    fn note(&self, netlink: &mut Netlink, name: &IfName, index: u32) -> io::Result<()> {
+        if self.record(name)?.is_some_and(|record| record.index == index) {
+            return Ok(());
+        }
+        let own_qdisc = is_host_name(name.as_str()) || !has_clsact(netlink, index)?;
+        self.write_record(name, Record { index, own_qdisc })
+    }
+
+    fn attach_noted(
         netlink: &mut Netlink,
         program: BorrowedFd<'_>,
-        name: &IfName,
-        index: u32,
-    ) -> io::Result<()> {
-        let before = self.record(name)?.filter(|record| record.index == index);
-        if before.is_none() {
-            self.write_record(
-                name,
-                Record {
-                    index,
-                    own_qdisc: !has_clsact(netlink, index)?,
-                },
-            )?;
-        }
-        let qdisc = RouteNetlinkMessage::NewQueueDiscipline(qdisc(index));
-        match netlink.one(qdisc, NLM_F_CREATE | NLM_F_EXCL) {
-            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
-            _ => {}
-        }
-        // Without EXCL, the kernel exchanges the program of a filter that is there in one step.
-        let new = RouteNetlinkMessage::NewTrafficFilter(filter(index, Some(program)));
-        netlink.one(new, NLM_F_CREATE).map(drop)
+        interfaces: &[(&IfName, u32)],
+    ) -> io::Result<Vec<io::Result<()>>> {
+        let group = |(_, index): &(&IfName, u32)| {
+            let qdisc = RouteNetlinkMessage::NewQueueDiscipline(qdisc(*index));
+            // Without EXCL, the kernel exchanges the program of a filter that is there in one step.
+            let filter = RouteNetlinkMessage::NewTrafficFilter(filter(*index, Some(program)));
+            vec![
+                Request::new(qdisc, NLM_F_CREATE | NLM_F_EXCL),
+                Request::new(filter, NLM_F_CREATE),
+            ]
+        };
+        let answers = netlink.groups(interfaces.iter().map(group).collect())?;
+        let whole = |mut answers: Vec<Answer>| match (answers.pop(), answers.pop()) {
+            (Some(filter), Some(Err(error))) if error.raw_os_error() == Some(libc::EEXIST) => {
+                filter.map(drop)
+            }
+            (Some(filter), Some(qdisc)) => qdisc.and(filter).map(drop),
+            _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        };
+        Ok(answers.into_iter().map(whole).collect())
     }
 
     fn detach_one(&self, netlink: &mut Netlink, name: &IfName) -> io::Result<()> {
@@ -140,9 +151,28 @@ impl Attacher for Clsact {
         program: BorrowedFd<'_>,
         interfaces: &[(&IfName, u32)],
     ) -> Vec<io::Result<()>> {
-        interfaces
+        let noted: Vec<_> = interfaces
             .iter()
-            .map(|(name, index)| self.attach_one(netlink, program, name, *index))
+            .map(|(name, index)| self.note(netlink, name, *index))
+            .collect();
+        let ready: Vec<_> = interfaces
+            .iter()
+            .zip(&noted)
+            .filter(|(_, noted)| noted.is_ok())
+            .map(|(at, _)| *at)
+            .collect();
+        let mut attached = match Self::attach_noted(netlink, program, &ready) {
+            Ok(attached) => attached.into_iter(),
+            Err(error) => {
+                return interfaces
+                    .iter()
+                    .map(|_| Err(io::Error::new(error.kind(), error.to_string())))
+                    .collect();
+            }
+        };
+        noted
+            .into_iter()
+            .map(|noted| noted.and_then(|()| attached.next().unwrap_or(Ok(()))))
             .collect()
     }
 

@@ -1,5 +1,8 @@
 //! The datapath half on this machine's kernel: root, namespaces and a bpffs of its own per test.
 #![expect(clippy::expect_used, reason = "tests")]
 
+mod others;
+mod restart;
+mod scale;
 mod wires;
 mod world;

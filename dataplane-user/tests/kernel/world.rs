@@ -1,12 +1,16 @@
 //! A node to test on: the agent's namespace, workloads' namespaces and a bpffs of its own.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::Result;
 use dataplane_user::{
     desired::{
-        Change, Desired, End, IfName, Mac, Neighbour, NetnsId, NetnsRef, Payload, Route, VethEnd, Wire,
-        WireId,
+        Change, Desired, End, IfName, InterfaceEnd, Mac, Neighbour, NetnsId, NetnsRef, Payload, Route,
+        VethEnd, Wire, WireId,
     },
     kernel::Kernel,
     loader::{Backend, Config},
@@ -20,17 +24,28 @@ pub(crate) struct World {
     pub(crate) agent: NetNs,
     pub(crate) bpffs: BpfFs,
     pub(crate) config: Config,
+    /// One test at a time: what must not be left over is looked for in the whole process.
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl World {
     pub(crate) fn new(label: &str, backend: Backend) -> Result<Self> {
+        // A test that failed before is no reason to fail this one.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let agent = NetNs::new(&format!("{label}-agent"))?;
         let bpffs = BpfFs::new()?;
         let mut config = Config::new("n1");
         config.bpffs = bpffs.path().to_owned();
         config.max_wires = 1024;
         config.backend = backend;
-        Ok(Self { agent, bpffs, config })
+        Ok(Self {
+            agent,
+            bpffs,
+            config,
+            _turn: turn,
+        })
     }
 
     /// An agent that starts: opens the datapath and adopts what is there.
@@ -152,6 +167,13 @@ pub(crate) fn wire(n: u8, client: &NetNs, endpoint: &NetNs) -> Result<Wire> {
         mtu: 1400,
         client: veth(client, &format!("nsm-{n}"), macs[0], near, far, macs[1])?,
         endpoint: veth(endpoint, &format!("nse-{n}"), macs[1], far, near, macs[0])?,
+    })
+}
+
+/// An interface that exists in the agent's namespace.
+pub(crate) fn existing(interface: &str) -> End {
+    End::Interface(InterfaceEnd {
+        name: name(interface),
     })
 }
 
