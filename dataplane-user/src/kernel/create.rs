@@ -47,12 +47,13 @@ impl Kernel {
     fn created(&mut self, end: &NewEnd, answers: Vec<Answer>) -> Result<u32, OpError> {
         let mut answers = answers.into_iter();
         let missing = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-        let mut next = || answers.next().unwrap_or_else(missing);
-        let (made, marked, up, got) = (next(), next(), next(), next());
-        if let Err(error) = made {
+        if let Err(error) = answers.next().unwrap_or_else(missing) {
             return Err(explain(end, &error));
         }
-        let finished = marked.and(up).and(link::found(got));
+        let got = answers.next_back().unwrap_or_else(missing);
+        let finished = answers
+            .try_for_each(|answer| answer.map(drop))
+            .and_then(|()| link::found(got));
         match finished {
             Ok(Some(link)) => Ok(link.index),
             Ok(None) => Err(OpError::kernel(format!(

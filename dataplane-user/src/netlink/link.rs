@@ -24,6 +24,10 @@ use crate::{
 
 /// Transmit queues of a veth end: one suffices, for the redirect does not go through a queue, and each costs memory.
 const QUEUES: u32 = 1;
+/// A host end is made with an MTU that IPv6 does not take, so that the kernel gives it no IPv6 state yet: it would
+/// join the routers' multicast group in a forwarding namespace and report that as soon as the end is up. IPv6 comes
+/// with the real MTU, when the multicast flag is off and no group is joined.
+const MTU_WITHOUT_IPV6: u32 = 1000;
 /// Flags that a host end has: up, and without ARP.
 const HOST_SET: LinkFlags = LinkFlags::Noarp;
 /// Flags that a host end does not have: without multicast, the kernel joins no groups on it and reports none.
@@ -128,7 +132,7 @@ pub(crate) fn create(new: &NewEnd, netns: BorrowedFd<'_>) -> Vec<Request> {
     ]);
     let mut pair = named(&new.host);
     pair.attributes.extend([
-        LinkAttribute::Mtu(new.mtu),
+        LinkAttribute::Mtu(MTU_WITHOUT_IPV6),
         LinkAttribute::NumTxQueues(QUEUES),
         LinkAttribute::NumRxQueues(QUEUES),
         LinkAttribute::LinkInfo(vec![
@@ -139,15 +143,19 @@ pub(crate) fn create(new: &NewEnd, netns: BorrowedFd<'_>) -> Vec<Request> {
     let mut mark = named(&new.host);
     mark.attributes
         .push(LinkAttribute::IfAlias(new.mark.as_str().to_owned()));
-    silence(&mut mark);
+    set_flags(&mut mark, HOST_SET, HOST_CLEARED);
+    let mut size = named(&new.host);
+    size.attributes.push(LinkAttribute::Mtu(new.mtu));
+    let mut silent = named(&new.host);
+    silence(&mut silent);
     let mut up = named(&new.host);
     set_flags(&mut up, LinkFlags::Up, LinkFlags::empty());
-    vec![
-        Request::new(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL),
-        Request::new(RouteNetlinkMessage::SetLink(mark), 0),
-        Request::new(RouteNetlinkMessage::SetLink(up), 0),
-        get(&new.host),
-    ]
+    let set = [mark, size, silent, up].map(|message| Request::new(RouteNetlinkMessage::SetLink(message), 0));
+    let make = Request::new(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL);
+    std::iter::once(make)
+        .chain(set)
+        .chain(std::iter::once(get(&new.host)))
+        .collect()
 }
 
 /// Puts a host end of ours back to how it is made.

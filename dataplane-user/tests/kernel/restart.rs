@@ -74,13 +74,15 @@ fn another_program_takes_over_under_traffic_without_loss() -> Result<()> {
                 ensure!(world.snapshot(&mut agent, 1, wires.clone())?.operations == 0);
                 std::thread::sleep(Duration::from_millis(50));
             }
+            let report = pings.join().expect("the pings end")?;
             // The last program samples every packet: it is the one that is attached.
+            ping(&client, endpoint_ip(1), PingPlan::default())?.assert_all_answered()?;
             let mut events = events.expect("the ring is found");
             ensure!(
                 events.next_event().is_some(),
                 "no event from the program that took over"
             );
-            pings.join().expect("the pings end")
+            Ok(report)
         })?;
         report.assert_all_answered()?;
     }

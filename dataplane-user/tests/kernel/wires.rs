@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use dataplane_user::loader::Backend;
+use anyhow::{Context as _, Result, ensure};
+use dataplane_user::{desired::End, loader::Backend};
 use tieline_lab::{Leftovers, NetNs, PingPlan, Watch, ping};
 
 use crate::world::{World, all_well, client_ip, endpoint_ip, endpoint_ip6, remove, upsert, wire};
@@ -72,5 +72,49 @@ fn a_change_makes_only_its_own_wire() -> Result<()> {
     for n in [1, 2] {
         ping(&client, endpoint_ip(n), quick())?.assert_all_answered()?;
     }
+    Ok(())
+}
+
+/// Frames that an interface of a workload received.
+fn received(netns: &NetNs, interface: &str) -> Result<u64> {
+    let table = netns.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
+    let line = table
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'));
+    let fields: Vec<&str> = line
+        .context("the interface is there")?
+        .split_whitespace()
+        .collect();
+    Ok(fields.get(1).context("a count")?.parse()?)
+}
+
+#[test]
+fn host_ends_never_send_a_frame_of_their_own() -> Result<()> {
+    let world = World::new("silent", Backend::Auto)?;
+    // A router's namespace: the kernel joins and reports multicast groups on ordinary interfaces.
+    world.agent.sysctl("ipv6/conf/all/forwarding", "1")?;
+    let (client, endpoint) = (NetNs::new("silent-c")?, NetNs::new("silent-e")?);
+    let mut only_ip4 = wire(1, &client, &endpoint)?;
+    for (netns, end) in [
+        (&client, &mut only_ip4.client),
+        (&endpoint, &mut only_ip4.endpoint),
+    ] {
+        netns.sysctl("ipv6/conf/default/disable_ipv6", "1")?;
+        if let End::Veth(end) = end {
+            end.addresses.retain(|address| address.addr().is_ipv4());
+            end.routes.retain(|route| route.prefix.addr().is_ipv4());
+            end.neighbours.retain(|entry| entry.ip.is_ipv4());
+        }
+    }
+    let mut agent = world.start()?;
+    all_well(&world.snapshot(&mut agent, 1, vec![only_ip4])?)?;
+    std::thread::sleep(Duration::from_millis(2500));
+    let heard = (received(&client, "nsm-1")?, received(&endpoint, "nse-1")?);
+    ensure!(
+        heard == (0, 0),
+        "the workloads received {heard:?} frames that nobody sent"
+    );
+    ping(&client, endpoint_ip(1), quick())?.assert_all_answered()?;
+    ensure!(received(&client, "nsm-1")? >= 10);
     Ok(())
 }

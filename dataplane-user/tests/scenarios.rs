@@ -1,0 +1,241 @@
+//! Floor 1: scripts of what happens to a node, and the state that must come of it.
+//!
+//! Each `tests/scenarios/*.txt` holds commands (lines that begin with `> `) and behind each what it answers.
+//! `UPDATE_EXPECT=1` writes the answers anew. `TIELINE_SCENARIOS=NAME` runs one file.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+use dataplane_user::{
+    desired::{
+        Change, Desired, End, IfName, InterfaceEnd, Mac, NetnsId, NetnsRef, Payload, VethEnd, Wire, WireId,
+    },
+    fake::{Fake, Fault, Faulty},
+    outcome::Outcome,
+    reconcile::{ReconcileError, Reconciler},
+};
+
+struct Script {
+    node: Option<Reconciler<Faulty<Fake>>>,
+    inodes: BTreeMap<String, u64>,
+    wires: BTreeMap<String, Wire>,
+}
+
+impl Script {
+    fn new() -> Self {
+        let mut node = Reconciler::new(Faulty::new(Fake::new("n1", 4), Fault::Never));
+        node.adopt().unwrap();
+        Self {
+            node: Some(node),
+            inodes: BTreeMap::new(),
+            wires: BTreeMap::new(),
+        }
+    }
+
+    fn node(&mut self) -> &mut Reconciler<Faulty<Fake>> {
+        self.node.as_mut().unwrap()
+    }
+
+    fn fake(&mut self) -> &mut Fake {
+        self.node().datapath_mut().inner_mut()
+    }
+
+    fn run(&mut self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["netns", name, inode] => {
+                let inode = inode.parse().unwrap();
+                self.inodes.entry((*name).to_owned()).or_insert(inode);
+                self.fake().add_netns(format!("/run/netns/{name}"), inode);
+                String::new()
+            }
+            ["netns-dies", name] => {
+                self.fake().remove_netns(Path::new(&format!("/run/netns/{name}")));
+                String::new()
+            }
+            ["foreign", name] => {
+                self.fake().add_foreign(IfName::new(name).unwrap());
+                String::new()
+            }
+            ["guest", netns, name] => {
+                let path = format!("/run/netns/{netns}");
+                self.fake()
+                    .add_guest(Path::new(&path), IfName::new(name).unwrap());
+                String::new()
+            }
+            ["wire", id, client, endpoint, payload] => self.define(id, client, endpoint, payload),
+            ["snapshot", generation, ids @ ..] => {
+                let wires = self
+                    .pick(ids)
+                    .into_iter()
+                    .map(|wire| (wire.id.clone(), wire))
+                    .collect();
+                let generation = generation.parse().unwrap();
+                show(self.node().snapshot(Desired { generation, wires }))
+            }
+            ["change", generation, ids @ ..] => {
+                let (gone, new): (Vec<&str>, Vec<&str>) = ids.iter().partition(|id| id.starts_with('-'));
+                let remove = gone
+                    .iter()
+                    .map(|id| WireId(id.trim_start_matches('-').to_owned()))
+                    .collect();
+                let (upsert, generation) = (self.pick(&new), generation.parse().unwrap());
+                show(self.node().change(Change {
+                    generation,
+                    upsert,
+                    remove,
+                }))
+            }
+            ["lost", id] => {
+                let views = self.node().wires(Some(&[WireId((*id).to_owned())])).unwrap();
+                let ends = views
+                    .into_iter()
+                    .flat_map(|view| [view.client.ifindex, view.endpoint.ifindex]);
+                let indexes: Vec<u32> = ends.flatten().collect();
+                show(self.node().interfaces_lost(&indexes))
+            }
+            ["pass"] => show(self.node().pass()),
+            ["refuse", n] => {
+                let fault = Fault::At(n.parse().unwrap());
+                self.node().datapath_mut().set_fault(fault);
+                String::new()
+            }
+            ["restart"] => {
+                let mut fresh = Reconciler::new(self.node.take().unwrap().into_datapath());
+                let adopted = fresh.adopt().unwrap();
+                self.node = Some(fresh);
+                format!("{adopted:?}\n")
+            }
+            ["dump"] => self.fake().dump(),
+            _ => panic!("not a command: {line}"),
+        }
+    }
+
+    fn define(&mut self, id: &str, client: &str, endpoint: &str, payload: &str) -> String {
+        let number = id.trim_start_matches('w').parse().unwrap();
+        let wire = Wire {
+            id: WireId(id.to_owned()),
+            network_service: "gold".to_owned(),
+            endpoint_name: "nse".to_owned(),
+            payload: if payload == "ip" {
+                Payload::Ip
+            } else {
+                Payload::Ethernet
+            },
+            mtu: 1500,
+            client: self.end(client, number, 1),
+            endpoint: self.end(endpoint, number, 2),
+        };
+        self.wires.insert(id.to_owned(), wire);
+        String::new()
+    }
+
+    /// `netns:interface`, or the name of an existing interface.
+    fn end(&self, text: &str, number: u8, side: u8) -> End {
+        let Some((netns, name)) = text.split_once(':') else {
+            return End::Interface(InterfaceEnd {
+                name: IfName::new(text).unwrap(),
+            });
+        };
+        let inode = self.inodes.get(netns).copied().unwrap_or(0);
+        End::Veth(VethEnd {
+            netns: NetnsRef {
+                path: format!("/run/netns/{netns}").into(),
+                id: NetnsId { device: 4, inode },
+            },
+            name: IfName::new(name).unwrap(),
+            mac: Mac([2, 0, 0, 0, number, side]),
+            addresses: vec![format!("10.0.{number}.{side}/30").parse().unwrap()],
+            routes: Vec::new(),
+            neighbours: Vec::new(),
+        })
+    }
+
+    fn pick(&self, ids: &[&str]) -> Vec<Wire> {
+        ids.iter()
+            .map(|id| {
+                self.wires
+                    .get(*id)
+                    .unwrap_or_else(|| panic!("no wire {id}"))
+                    .clone()
+            })
+            .collect()
+    }
+}
+
+fn show(result: Result<Outcome, ReconcileError>) -> String {
+    let mut text = String::new();
+    match result {
+        Err(error) => writeln!(text, "error: {error}").unwrap(),
+        Ok(outcome) => {
+            writeln!(
+                text,
+                "generation {} operations {}",
+                outcome.generation, outcome.operations
+            )
+            .unwrap();
+            for failure in outcome.failures {
+                writeln!(
+                    text,
+                    "failed {} {:?}: {}",
+                    failure.wire, failure.kind, failure.message
+                )
+                .unwrap();
+            }
+            for id in outcome.lost {
+                writeln!(text, "lost {id}").unwrap();
+            }
+            for id in outcome.restored {
+                writeln!(text, "restored {id}").unwrap();
+            }
+            for postponed in outcome.postponed {
+                writeln!(text, "postponed: {}", postponed.message).unwrap();
+            }
+        }
+    }
+    text
+}
+
+fn play(script: &str) -> String {
+    let mut state = Script::new();
+    let mut answer = String::new();
+    for line in script.lines() {
+        if let Some(command) = line.strip_prefix("> ") {
+            writeln!(answer, "{line}").unwrap();
+            answer.push_str(&state.run(command));
+        } else if line.starts_with('#') {
+            writeln!(answer, "{line}").unwrap();
+        }
+    }
+    answer
+}
+
+#[test]
+fn every_scenario_answers_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let only = std::env::var("TIELINE_SCENARIOS").ok();
+    let mut played = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if only
+            .as_ref()
+            .is_some_and(|only| path.file_stem().is_none_or(|stem| stem != only.as_str()))
+        {
+            continue;
+        }
+        let expected = std::fs::read_to_string(&path).unwrap();
+        let found = play(&expected);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, found).unwrap();
+        } else {
+            assert_eq!(
+                found,
+                expected,
+                "{}: UPDATE_EXPECT=1 writes it anew",
+                path.display()
+            );
+        }
+        played += 1;
+    }
+    assert!(played > 0, "no scenario was found");
+}
