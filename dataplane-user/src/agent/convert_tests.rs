@@ -101,39 +101,39 @@ fn each_invalid_value_is_named_with_its_field() {
         ("payload", "9", |w| w.payload = 9),
         ("client.attachment", "", |w| w.client = None),
         ("endpoint.attachment", "", |w| {
-            w.endpoint = Some(proto::WireEnd { attachment: None })
+            w.endpoint = Some(proto::WireEnd { attachment: None });
         }),
         ("client.veth.netns", "", |w| veth_of(w).netns = None),
         ("client.veth.netns.path", "netns/x", |w| set_path(w, "netns/x")),
         ("client.veth.netns.path", "/run/netns/../x", |w| {
-            set_path(w, "/run/netns/../x")
+            set_path(w, "/run/netns/../x");
         }),
         ("client.veth.netns.inode", "0", |w| {
             veth_of(w).netns.as_mut().unwrap().inode = 0;
         }),
         ("client.veth.name", "sixteen-bytes-xx", |w| {
-            veth_of(w).name = "sixteen-bytes-xx".into()
+            veth_of(w).name = "sixteen-bytes-xx".into();
         }),
         ("client.veth.mac", "01:00:00:00:00:01", |w| {
-            veth_of(w).mac = "01:00:00:00:00:01".into()
+            veth_of(w).mac = "01:00:00:00:00:01".into();
         }),
         ("client.veth.mac", "2:0:0:0:0:1", |w| {
-            veth_of(w).mac = "2:0:0:0:0:1".into()
+            veth_of(w).mac = "2:0:0:0:0:1".into();
         }),
         ("client.veth.addresses", "10.0.0.1", |w| {
-            veth_of(w).addresses = vec!["10.0.0.1".into()]
+            veth_of(w).addresses = vec!["10.0.0.1".into()];
         }),
         ("client.veth.addresses", "224.0.0.1/32", |w| {
-            veth_of(w).addresses = vec!["224.0.0.1/32".into()]
+            veth_of(w).addresses = vec!["224.0.0.1/32".into()];
         }),
         ("client.veth.routes.prefix", "10.0.0.1/24", |w| {
-            veth_of(w).routes[0].prefix = "10.0.0.1/24".into()
+            veth_of(w).routes[0].prefix = "10.0.0.1/24".into();
         }),
         ("client.veth.routes.next_hop", "fd00::1", |w| {
-            veth_of(w).routes[0].next_hop = "fd00::1".into()
+            veth_of(w).routes[0].next_hop = "fd00::1".into();
         }),
         ("client.veth.neighbours.ip", "x", |w| {
-            veth_of(w).neighbours[0].ip = "x".into()
+            veth_of(w).neighbours[0].ip = "x".into();
         }),
         ("endpoint.interface.name", "a b", |w| set_interface(w, "a b")),
     ];

@@ -196,3 +196,7 @@ fn lock_state_dir(config: &Config) -> Result<File, AgentError> {
         Err(TryLockError::Error(source)) => Err(unusable(source)),
     }
 }
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;

@@ -14,6 +14,8 @@ mod local_api;
 mod session;
 mod status;
 mod telemetry;
+#[cfg(test)]
+mod testing;
 mod worker;
 
 pub use self::{

@@ -233,3 +233,7 @@ fn up_message(message: session_up::Message) -> proto::SessionUp {
         message: Some(message),
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! Metrics, and whether the agent is ready.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     sync::{Arc, OnceLock, mpsc},
     time::Duration,
 };
@@ -9,7 +9,7 @@ use std::{
 use dataplane_common::{Reason, abi::WireCounters};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, NoLabelSet},
     metrics::{
         MetricType,
         counter::Counter,
@@ -44,7 +44,7 @@ pub(crate) struct PassLabels {
 }
 
 /// Why the plan and the kernel were compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PassKind {
     /// A whole plan has come.
     Snapshot,
@@ -52,6 +52,16 @@ pub(crate) enum PassKind {
     Delta,
     /// It was time to look.
     Repair,
+}
+
+impl EncodeLabelValue for PassKind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Snapshot => "snapshot",
+            Self::Delta => "delta",
+            Self::Repair => "repair",
+        })
+    }
 }
 
 /// Which kind of failure.

@@ -350,3 +350,7 @@ fn snapshot_ack(generation: Generation, outcome: &Outcome, invalid: Vec<InvalidW
             .collect(),
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

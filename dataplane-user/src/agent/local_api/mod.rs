@@ -9,6 +9,8 @@ mod networkservice;
 mod node;
 mod peer;
 mod registry;
+#[cfg(test)]
+pub(crate) mod relay;
 mod workload;
 
 use std::{

@@ -21,8 +21,8 @@ use crate::desired::NetnsId;
 /// The number of a process can be given to another one when it ends. So its folder in `/proc` is opened once and
 /// held: what is read through it is about that process or fails, never about a later one with the same number.
 /// On Linux 6.5 on, the socket's own handle of the process (`SO_PEERPIDFD`) proves that the folder is the right
-/// one; below, the folder's owner must be the user that the socket names, and the time between connecting and
-/// accepting is the only gap.
+/// one; below, the process must run as the user that the socket names, and the time between connecting and accepting
+/// is the only gap.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) uid: u32,
@@ -48,7 +48,7 @@ impl Peer {
         let peer = Self { uid, pid, folder };
         let same = match handle {
             Some(handle) => still_means(&handle, pid),
-            None => peer.folder.metadata().map(|m| m.uid() == uid || uid == 0),
+            None => fs::read_to_string(peer.path("status")).map(|text| runs_as(&text, uid)),
         };
         match same {
             Ok(true) => Ok(peer),
@@ -124,9 +124,23 @@ fn handle_pid(fdinfo: &str) -> Option<i64> {
         .and_then(|number| number.trim().parse().ok())
 }
 
+/// Whether one of the user ids in `/proc/PID/status` is `uid`. (The owner of `/proc/PID` does not tell: it is root
+/// for every process that has changed its user.)
+fn runs_as(status: &str, uid: u32) -> bool {
+    let ids = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .unwrap_or("");
+    ids.split_whitespace().any(|id| id.parse() == Ok(uid))
+}
+
 /// The `0::PATH` line of `/proc/PID/cgroup` (cgroups(7)).
 fn unified_cgroup(text: &str) -> &str {
     text.lines()
         .find_map(|line| line.strip_prefix("0::"))
         .unwrap_or("")
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

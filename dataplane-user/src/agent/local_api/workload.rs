@@ -314,3 +314,7 @@ pub(crate) fn own_netns() -> std::io::Result<NetnsId> {
         inode: metadata.ino(),
     })
 }
+
+#[cfg(test)]
+#[path = "workload_tests.rs"]
+mod tests;
