@@ -40,7 +40,7 @@ enum Subject {
     Netns(NetnsRef),
     /// An existing interface of the node.
     Interface(IfName),
-    /// Nothing that exists (any more): enough to release what it had.
+    /// No workload's namespace, or none that exists any more: enough to release what it had.
     Gone,
 }
 
@@ -114,18 +114,20 @@ impl Attestor {
 
     fn workload(&self, peer: &Peer, subject: &Subject) -> Result<proto::Workload, CallError> {
         let netns = match subject {
-            Subject::Netns(netns) => Some(proto::NetworkNamespace {
-                path: netns.path.to_string_lossy().into_owned(),
-                device: netns.id.device,
-                inode: netns.id.inode,
-            }),
-            Subject::Interface(_) | Subject::Gone => None,
+            Subject::Netns(netns) => netns.clone(),
+            // Control wants to know who asks in any case.
+            Subject::Interface(_) | Subject::Gone => place_of(peer)?,
+        };
+        let netns = proto::NetworkNamespace {
+            path: netns.path.to_string_lossy().into_owned(),
+            device: netns.id.device,
+            inode: netns.id.inode,
         };
         Ok(proto::Workload {
             node: self.node.to_string(),
             uid: peer.uid,
             pid: peer.pid,
-            netns,
+            netns: Some(netns),
             cgroup: peer.cgroup()?,
             operator: peer.is_operator()?,
         })
@@ -137,15 +139,14 @@ impl Attestor {
         field: &'static str,
         purpose: Purpose,
     ) -> Result<Subject, CallError> {
-        let id = peer.netns()?;
-        if id == self.own {
-            return match purpose {
-                Purpose::Attach => Err(invalid(field, "", RULE_OWN)),
-                Purpose::Release => Ok(Subject::Gone),
-            };
+        let netns = place_of(peer)?;
+        if netns.id != self.own {
+            return Ok(Subject::Netns(netns));
         }
-        let path = named_path(id).unwrap_or_else(|| PathBuf::from(format!("/proc/{}/ns/net", peer.pid)));
-        Ok(Subject::Netns(NetnsRef { path, id }))
+        match purpose {
+            Purpose::Attach => Err(invalid(field, "", RULE_OWN)),
+            Purpose::Release => Ok(Subject::Gone),
+        }
     }
 
     fn netns_subject(
@@ -215,6 +216,13 @@ fn invalid(field: &'static str, value: &str, rule: &'static str) -> CallError {
         value: value.to_owned(),
         rule,
     }
+}
+
+/// The namespace that a process is in.
+fn place_of(peer: &Peer) -> Result<NetnsRef, CallError> {
+    let id = peer.netns()?;
+    let path = named_path(id).unwrap_or_else(|| PathBuf::from(format!("/proc/{}/ns/net", peer.pid)));
+    Ok(NetnsRef { path, id })
 }
 
 /// How a URL names a network namespace.

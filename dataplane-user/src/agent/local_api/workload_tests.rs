@@ -161,7 +161,13 @@ async fn the_agents_own_namespace_is_nobodys_workload() {
         .attestor
         .client(&peer, std::iter::empty(), Purpose::Release)
         .unwrap();
-    assert_eq!(released.netns, None, "it may close what it may close");
+    let asks = released.netns.unwrap();
+    let own = own_netns().unwrap();
+    assert_eq!(
+        (asks.device, asks.inode),
+        (own.device, own.inode),
+        "control decides what it may close"
+    );
 }
 
 #[tokio::test]
@@ -171,7 +177,10 @@ async fn a_namespace_that_is_gone_can_be_released() {
         .client(0, "file:///run/netns/tl-not-there", Purpose::Release)
         .await
         .unwrap();
-    assert_eq!((workload.netns, workload.operator), (None, true));
+    assert_eq!(
+        (path(&workload), workload.operator),
+        (bench.own.path().to_str().unwrap(), true)
+    );
     let error = bench
         .client(NOBODY, "file:///run/netns/tl-not-there", Purpose::Release)
         .await
@@ -202,7 +211,10 @@ async fn an_endpoint_is_its_caller_a_named_namespace_or_an_interface() {
     let (workload, _) = bench.endpoint(0, &file_url(&bench.other)).await.unwrap();
     assert_eq!(path(&workload), bench.other.path().to_str().unwrap());
     let (workload, interface) = bench.endpoint(0, "interface:///lo").await.unwrap();
-    assert_eq!((workload.netns, interface.as_str()), (None, "lo"));
+    assert_eq!(
+        (path(&workload), interface.as_str()),
+        (bench.own.path().to_str().unwrap(), "lo")
+    );
 }
 
 #[tokio::test]
