@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use dataplane_common::limits::{DEFAULT_MAX_WIRES, MAX_WIRES};
 
 use super::error::ConfigError;
+use crate::loader::{self, Backend};
 
 /// Where an agent finds what it needs. Every path can be set, so that several nodes fit on one machine.
 #[derive(Clone, Debug)]
@@ -15,14 +16,14 @@ pub struct Config {
     pub socket: PathBuf,
     /// Where control listens.
     pub control: ControlAddress,
-    /// The folder of Tieline's pins in a mounted bpffs; a folder per ABI version is made below it.
-    pub pin_root: PathBuf,
+    /// The mount point of the bpffs that keeps the pins.
+    pub bpffs: PathBuf,
     /// A folder of this agent alone; two agents cannot share it.
     pub state_dir: PathBuf,
     /// How many wires the node's tables hold.
     pub max_wires: u32,
     /// Which way the programs are attached.
-    pub attach: AttachChoice,
+    pub attach: Backend,
     /// Send an event for each drop and each n-th forwarded frame; 0: none.
     pub event_sample: u32,
     /// How long between two full comparisons of plan and kernel when nothing else asks for one.
@@ -37,12 +38,23 @@ impl Config {
             node: node.to_owned(),
             socket: PathBuf::from("/run/tieline/agent.sock"),
             control: ControlAddress::default(),
-            pin_root: PathBuf::from("/sys/fs/bpf").join(dataplane_common::names::PIN_ROOT),
+            bpffs: PathBuf::from("/sys/fs/bpf"),
             state_dir: PathBuf::from("/var/lib/tieline/agent"),
             max_wires: DEFAULT_MAX_WIRES,
-            attach: AttachChoice::Auto,
+            attach: Backend::Auto,
             event_sample: 0,
             resync_interval: Duration::from_secs(15),
+        }
+    }
+
+    /// What the datapath is told.
+    pub(super) fn loader(&self) -> loader::Config {
+        loader::Config {
+            node: self.node.clone(),
+            bpffs: self.bpffs.clone(),
+            max_wires: self.max_wires,
+            event_sample: self.event_sample,
+            backend: self.attach,
         }
     }
 
@@ -80,18 +92,6 @@ fn is_node_name(name: &str) -> bool {
         && edge(bytes.first())
         && edge(bytes.last())
         && bytes.iter().all(|&b| inner(b))
-}
-
-/// How the kernel programs are attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AttachChoice {
-    /// Tcx where the kernel has it (Linux 6.6 on), clsact filters elsewhere.
-    #[default]
-    Auto,
-    /// Tcx links only.
-    Tcx,
-    /// Clsact filters only.
-    Clsact,
 }
 
 /// Where control listens: `unix:///PATH` or `http://HOST:PORT`.

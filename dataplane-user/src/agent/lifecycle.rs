@@ -2,12 +2,18 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    future::Future,
+    future::{Future, Ready},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{
+        mpsc::{self, WeakSender},
+        oneshot,
+    },
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,13 +21,14 @@ use super::{
     config::Config,
     dial,
     error::{AgentError, StartError},
-    local_api::{Api, Attestor, Listener, own_netns},
+    local_api::{Api, Attestor, Listener},
+    machine,
     session::Session,
     status::Status,
     telemetry::{AgentHandle, Jobs},
     worker::{self, Job},
 };
-use crate::datapath::Datapath;
+use crate::{datapath::Datapath, kernel::Kernel, netns};
 
 /// How long open calls may take to end at shutdown. Nothing is lost when they do not: control has the intent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,18 +53,48 @@ impl Agent {
         Ok((Self { config, status, jobs }, handle))
     }
 
-    /// Runs on the datapath that `make` returns, until `shutdown` or until a part of the agent fails. `make` is
-    /// called on the thread that will own the datapath.
-    ///
-    /// Whatever is in the kernel stays there and goes on forwarding, in every case.
+    /// Runs on this machine's kernel, in the network namespace of the calling thread, until `shutdown` or until a
+    /// part of the agent fails. Whatever is in the kernel stays there and goes on forwarding, in every case.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AgentError> {
+        let config = self.config.loader();
+        let (events, reader) = oneshot::channel();
+        let open = move |jobs| {
+            let mut kernel = Kernel::open(&config)?;
+            if let Some(reader) = kernel.take_events() {
+                // Nobody listens when events are off.
+                let _ = events.send(reader);
+            }
+            Ok((kernel, machine::watch_links(jobs)?))
+        };
+        let follow = (self.config.event_sample > 0).then(|| machine::log_events(reader));
+        self.run_parts(open, follow, shutdown).await
+    }
+
+    /// Runs on another datapath, which `make` returns; it is called on the thread that will own it.
     pub async fn run_on<D, F>(self, make: F, shutdown: CancellationToken) -> Result<(), AgentError>
     where
         D: Datapath + 'static,
         F: FnOnce() -> Result<D, StartError> + Send + 'static,
     {
+        let none: Option<Ready<()>> = None;
+        self.run_parts(|_| Ok((make()?, ())), none, shutdown).await
+    }
+
+    async fn run_parts<D, G, F>(
+        self,
+        make: F,
+        extra: Option<impl Future<Output = ()> + Send + 'static>,
+        shutdown: CancellationToken,
+    ) -> Result<(), AgentError>
+    where
+        D: Datapath,
+        F: FnOnce(WeakSender<Job>) -> Result<(D, G), StartError> + Send + 'static,
+    {
         let _lock = lock_state_dir(&self.config)?;
         let channel = dial::channel(&self.config.control)?;
-        let own = own_netns().map_err(|error| AgentError::Datapath(error.into()))?;
+        let own = netns::current()
+            .map_err(|error| AgentError::Datapath(error.into()))?
+            .id;
         let listener = Listener::bind(&self.config.socket)?;
         let worker = worker::spawn(make, Arc::clone(&self.status)).map_err(AgentError::Thread)?;
         let worker::Handle {
@@ -74,6 +111,12 @@ impl Agent {
         self.jobs.get_or_init(|| jobs.downgrade());
         let tasks = CancellationToken::new();
         let mut set = self.start(channel, own, listener, &jobs, &tasks);
+        if let Some(extra) = extra {
+            let stopped = tasks.clone();
+            spawn(&mut set, "event log", async move {
+                tokio::select! { () = extra => {} () = stopped.cancelled() => {} }
+            });
+        }
         drop(jobs);
         let result = tokio::select! {
             () = shutdown.cancelled() => Ok(()),

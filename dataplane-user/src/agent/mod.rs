@@ -11,6 +11,7 @@ mod dial;
 mod error;
 mod lifecycle;
 mod local_api;
+mod machine;
 mod session;
 mod status;
 mod telemetry;
@@ -19,8 +20,17 @@ mod testing;
 mod worker;
 
 pub use self::{
-    config::{AttachChoice, Config, ControlAddress},
+    config::{Config, ControlAddress},
     error::{AgentError, ConfigError, StartError},
     lifecycle::Agent,
     telemetry::{AgentHandle, Readiness},
 };
+
+pub use crate::loader::Backend as AttachChoice;
+
+/// Runs an agent on this machine's kernel until `shutdown`. Whoever wants its metrics takes [`Agent::new`] and keeps
+/// the handle.
+pub async fn run(config: Config, shutdown: tokio_util::sync::CancellationToken) -> Result<(), AgentError> {
+    let (agent, _handle) = Agent::new(config)?;
+    agent.run(shutdown).await
+}

@@ -19,7 +19,7 @@ impl Bench {
         let control = FakeControl::start(folder.path());
         let status = Arc::new(Status::new("tl-node"));
         let (fake, ..) = machine(256);
-        let worker = worker::spawn(|| Ok(fake), Arc::clone(&status)).unwrap();
+        let worker = worker::spawn(|_| Ok((fake, ())), Arc::clone(&status)).unwrap();
         soon(worker.started).await.unwrap().unwrap();
         let session = Session {
             channel: dial::channel(&testing::address(folder.path())).unwrap(),

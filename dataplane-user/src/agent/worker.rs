@@ -34,6 +34,8 @@ pub(crate) enum Job {
     Snapshot { plan: CheckedPlan, reports: Reports },
     /// A change of it.
     Delta { delta: CheckedChange, reports: Reports },
+    /// These interfaces are gone.
+    InterfacesLost(Vec<u32>),
     /// Compare everything.
     Repair,
     /// Let somebody look.
@@ -104,19 +106,22 @@ pub(crate) struct Handle {
     pub(crate) thread: JoinHandle<()>,
 }
 
-/// Starts the thread and, on it, the kernel half.
-pub(crate) fn spawn<D, F>(make: F, status: Arc<Status>) -> io::Result<Handle>
+/// Starts the thread and, on it, what `make` returns: the datapath, and something that lives as long as it. `make` is
+/// given a way to hand in jobs by itself.
+pub(crate) fn spawn<D, G, F>(make: F, status: Arc<Status>) -> io::Result<Handle>
 where
     D: Datapath,
-    F: FnOnce() -> Result<D, StartError> + Send + 'static,
+    F: FnOnce(mpsc::WeakSender<Job>) -> Result<(D, G), StartError> + Send + 'static,
 {
     let (jobs, receiver) = mpsc::channel(MAX_JOBS);
+    let weak = jobs.downgrade();
     let (started_tx, started) = oneshot::channel();
     let (ended_tx, ended) = oneshot::channel();
     let body = move || {
+        let made = make(weak).and_then(|(datapath, guard)| Ok((start(datapath, &status)?, guard)));
         // Where nobody listens any more, nobody needs to know.
-        match start(make, &status) {
-            Ok(reconciler) => {
+        match made {
+            Ok((reconciler, _guard)) => {
                 let _ = started_tx.send(Ok(()));
                 Worker {
                     reconciler,
@@ -145,11 +150,8 @@ where
     })
 }
 
-fn start<D: Datapath>(
-    make: impl FnOnce() -> Result<D, StartError>,
-    status: &Status,
-) -> Result<Reconciler<D>, StartError> {
-    let mut reconciler = Reconciler::new(make()?);
+fn start<D: Datapath>(datapath: D, status: &Status) -> Result<Reconciler<D>, StartError> {
+    let mut reconciler = Reconciler::new(datapath);
     let found = reconciler.adopt()?;
     let description = reconciler.description();
     info!(
@@ -184,6 +186,9 @@ impl<D: Datapath> Worker<D> {
             match job {
                 Job::Snapshot { plan, reports } => self.snapshot(plan, reports),
                 Job::Delta { delta, reports } => self.delta(delta, &reports),
+                Job::InterfacesLost(indexes) => {
+                    self.repair(|reconciler| reconciler.interfaces_lost(&indexes));
+                }
                 Job::Repair => self.repair(Reconciler::pass),
                 Job::Look(look) => look(&self.reconciler),
             }

@@ -21,7 +21,7 @@ impl Bench {
     fn new(max_wires: u32) -> Self {
         let status = Arc::new(Status::new("tl-node"));
         let (fake, ..) = machine(max_wires);
-        let reconciler = start(|| Ok(fake), &status).unwrap();
+        let reconciler = start(fake, &status).unwrap();
         let (jobs, receiver) = mpsc::channel(MAX_JOBS);
         let worker = Worker {
             reconciler,
@@ -94,7 +94,7 @@ fn what_an_earlier_agent_left_forwards_until_the_snapshot_says_otherwise() {
     let left = first.dump();
 
     let status = Arc::new(Status::new("tl-node"));
-    let reconciler = start(|| Ok(first.worker.reconciler.into_datapath()), &status).unwrap();
+    let reconciler = start(first.worker.reconciler.into_datapath(), &status).unwrap();
     let mut second = Bench::new(8);
     (second.worker.reconciler, second.worker.status) = (reconciler, status);
     assert_eq!(second.worker.status.applied(), 3);
@@ -277,7 +277,7 @@ async fn the_thread_does_what_it_has_accepted_and_ends() {
         started,
         ended,
         thread,
-    } = spawn(|| Ok(fake), Arc::clone(&status)).unwrap();
+    } = spawn(|_| Ok((fake, ())), Arc::clone(&status)).unwrap();
     testing::soon(started).await.unwrap().unwrap();
     let (release, wait) = std_mpsc::channel::<()>();
     jobs.send(Job::Look(Box::new(move |_| wait.recv().unwrap())))
@@ -297,10 +297,42 @@ async fn the_thread_does_what_it_has_accepted_and_ends() {
 #[tokio::test]
 async fn a_datapath_that_does_not_start_says_why() {
     let status = Arc::new(Status::new("tl-node"));
-    let Handle { started, ended, .. } = spawn::<Fake, _>(|| Err("no bpffs".into()), status).unwrap();
+    let Handle { started, ended, .. } = spawn::<Fake, (), _>(|_| Err("no bpffs".into()), status).unwrap();
     assert_eq!(
         testing::soon(started).await.unwrap().unwrap_err().to_string(),
         "no bpffs"
     );
     testing::soon(ended).await.unwrap();
+}
+
+#[test]
+fn wires_of_lost_interfaces_are_observed_and_others_are_left_alone() {
+    let mut bench = Bench::new(8);
+    bench.snapshot(1, vec![wire(1), wire(2)]);
+    bench.ack();
+    let view = bench.worker.reconciler.wires(None).unwrap().remove(0);
+    let index = view.client.ifindex.unwrap();
+    bench
+        .worker
+        .reconciler
+        .datapath_mut()
+        .remove_netns(Path::new("/run/netns/tl-client"));
+    bench
+        .worker
+        .repair(|reconciler| reconciler.interfaces_lost(&[9_999]));
+    assert!(bench.answers.try_recv().is_err(), "not one of ours");
+    bench
+        .worker
+        .repair(|reconciler| reconciler.interfaces_lost(&[index]));
+    let Report::Observation(seen) = bench.answer() else {
+        panic!("an observation")
+    };
+    assert_eq!(
+        (seen.connection_id.as_str(), seen.kind()),
+        ("c1", proto::ObservationKind::WireLost)
+    );
+    assert!(
+        bench.answers.try_recv().is_err(),
+        "only the wire of that interface was looked at"
+    );
 }

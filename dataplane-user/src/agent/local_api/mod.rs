@@ -39,10 +39,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::debug;
 
-pub(crate) use self::{
-    listener::Listener,
-    workload::{Attestor, own_netns},
-};
+pub(crate) use self::{listener::Listener, workload::Attestor};
 use self::{
     listener::{Caller, Connection},
     peer::Peer,

@@ -314,15 +314,6 @@ fn named_path(id: NetnsId) -> Option<PathBuf> {
         .find(|path| fs::metadata(path).is_ok_and(|m| m.dev() == id.device && m.ino() == id.inode))
 }
 
-/// The agent's own network namespace.
-pub(crate) fn own_netns() -> std::io::Result<NetnsId> {
-    let metadata = fs::metadata("/proc/self/ns/net")?;
-    Ok(NetnsId {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-    })
-}
-
 #[cfg(test)]
 #[path = "workload_tests.rs"]
 mod tests;

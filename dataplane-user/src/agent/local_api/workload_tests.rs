@@ -15,7 +15,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let attestor = Attestor::new("tl-node", own_netns().unwrap());
+        let attestor = Attestor::new("tl-node", crate::netns::current().unwrap().id);
         Self {
             own: NetNs::new("own").unwrap(),
             other: NetNs::new("oth").unwrap(),
@@ -162,7 +162,7 @@ async fn the_agents_own_namespace_is_nobodys_workload() {
         .client(&peer, std::iter::empty(), Purpose::Release)
         .unwrap();
     let asks = released.netns.unwrap();
-    let own = own_netns().unwrap();
+    let own = crate::netns::current().unwrap().id;
     assert_eq!(
         (asks.device, asks.inode),
         (own.device, own.inode),
