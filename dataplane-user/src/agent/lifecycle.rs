@@ -32,6 +32,8 @@ use crate::{datapath::Datapath, kernel::Kernel, netns};
 
 /// How long open calls may take to end at shutdown. Nothing is lost when they do not: control has the intent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Full passes take at most one part in this many of the worker's time, however many wires there are.
+const FULL_PASS_SHARE: u32 = 20;
 /// Connections accepted and not yet served.
 const MAX_ACCEPTED: usize = 16;
 
@@ -39,7 +41,7 @@ const MAX_ACCEPTED: usize = 16;
 #[derive(Debug)]
 pub struct Agent {
     config: Config,
-    status: Arc<Status>,
+    pub(super) status: Arc<Status>,
     jobs: Jobs,
 }
 
@@ -171,6 +173,13 @@ impl Agent {
             set.spawn(async { task_ended("session", "the datapath is not described") });
             return set;
         };
+        let timer = repair(
+            jobs.clone(),
+            self.config.resync_interval,
+            Arc::clone(&self.status),
+            tasks.clone(),
+        );
+        spawn(&mut set, "repair timer", timer);
         let session = Session {
             channel,
             datapath,
@@ -178,11 +187,6 @@ impl Agent {
             status: self.status,
         };
         spawn(&mut set, "session", session.run(tasks.clone()));
-        spawn(
-            &mut set,
-            "repair timer",
-            repair(jobs.clone(), self.config.resync_interval, tasks.clone()),
-        );
         set
     }
 }
@@ -211,13 +215,17 @@ async fn first_end(set: &mut JoinSet<AgentError>) -> AgentError {
 }
 
 /// Asks for a full pass from time to time, unless the worker has enough to do.
-async fn repair(jobs: mpsc::Sender<Job>, interval: Duration, shutdown: CancellationToken) {
-    let mut ticks = tokio::time::interval(interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn repair(
+    jobs: mpsc::Sender<Job>,
+    interval: Duration,
+    status: Arc<Status>,
+    shutdown: CancellationToken,
+) {
     loop {
+        let pause = interval.max(status.full_pass().saturating_mul(FULL_PASS_SHARE));
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
+            () = tokio::time::sleep(pause) => {}
         }
         // A full queue means that passes are being made anyway.
         let _ = jobs.try_send(Job::Repair);

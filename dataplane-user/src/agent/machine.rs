@@ -58,3 +58,7 @@ fn log(event: &Event) {
         "sampled",
     );
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,8 +1,11 @@
 //! What the agent's parts tell one another and the operator: one writer per value, any number of readers.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use dataplane_common::abi::Generation;
@@ -35,6 +38,7 @@ pub(crate) struct Status {
     serving: AtomicBool,
     wires: AtomicUsize,
     forwarding: AtomicUsize,
+    full_pass_micros: AtomicU64,
     datapath: OnceLock<Description>,
 }
 
@@ -51,6 +55,7 @@ impl Status {
             serving: AtomicBool::new(false),
             wires: AtomicUsize::new(0),
             forwarding: AtomicUsize::new(0),
+            full_pass_micros: AtomicU64::new(0),
             datapath: OnceLock::new(),
         }
     }
@@ -115,6 +120,16 @@ impl Status {
     pub(crate) fn set_wire_counts(&self, (wires, forwarding): (usize, usize)) {
         self.wires.store(wires, Ordering::Relaxed);
         self.forwarding.store(forwarding, Ordering::Relaxed);
+    }
+
+    /// How long the last comparison of the whole plan with the kernel took.
+    pub(crate) fn full_pass(&self) -> Duration {
+        Duration::from_micros(self.full_pass_micros.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_full_pass(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.full_pass_micros.store(micros, Ordering::Relaxed);
     }
 
     /// What the datapath is, once it has started.

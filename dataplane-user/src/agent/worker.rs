@@ -189,7 +189,7 @@ impl<D: Datapath> Worker<D> {
                 Job::InterfacesLost(indexes) => {
                     self.repair(|reconciler| reconciler.interfaces_lost(&indexes));
                 }
-                Job::Repair => self.repair(Reconciler::pass),
+                Job::Repair => self.full_pass(),
                 Job::Look(look) => look(&self.reconciler),
             }
         }
@@ -266,6 +266,12 @@ impl<D: Datapath> Worker<D> {
             }
         }
         batch
+    }
+
+    fn full_pass(&mut self) {
+        let began = Instant::now();
+        self.repair(Reconciler::pass);
+        self.status.set_full_pass(began.elapsed());
     }
 
     fn repair(&mut self, look: impl FnOnce(&mut Reconciler<D>) -> Result<Outcome, ReconcileError>) {
