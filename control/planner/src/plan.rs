@@ -1,6 +1,6 @@
 //! Plans of one node, and what changes between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tieline_model::{ConnectionId, NodeWire};
 
@@ -25,7 +25,7 @@ pub struct Delta {
     /// New or changed wires, by connection.
     pub upsert: BTreeMap<ConnectionId, NodeWire>,
     /// Connections whose wires go.
-    pub remove: std::collections::BTreeSet<ConnectionId>,
+    pub remove: BTreeSet<ConnectionId>,
 }
 
 impl Delta {
@@ -69,6 +69,53 @@ impl Plan {
             generation: delta.generation,
             parent: delta.parent,
             wires: self.wires,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tieline_model::{IfName, Mtu, WireEnd};
+
+    use super::*;
+
+    fn plan(generation: u64, wires: &BTreeMap<u8, u32>) -> Plan {
+        let wire = |(n, mtu): (&u8, &u32)| {
+            let id: ConnectionId = format!("c{n}").parse().unwrap();
+            let end = |name: &str| WireEnd::Interface(name.parse::<IfName>().unwrap());
+            let wire = NodeWire {
+                connection: id.clone(),
+                service: "gold".parse().unwrap(),
+                endpoint_name: "gw".parse().unwrap(),
+                payload: tieline_model::Payload::Ip,
+                mtu: Mtu::parse("m", *mtu).unwrap(),
+                client: end("tap0"),
+                endpoint: end("tap1"),
+            };
+            (id, wire)
+        };
+        Plan {
+            generation,
+            parent: generation,
+            wires: wires.iter().map(wire).collect(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_delta_leads_from_one_plan_to_the_other_and_holds_nothing_else(
+            old in prop::collection::btree_map(0_u8..12, 1300_u32..1303, 0..12),
+            new in prop::collection::btree_map(0_u8..12, 1300_u32..1303, 0..12),
+        ) {
+            let (from, to) = (plan(7, &old), plan(8, &new));
+            let delta = to.delta(&from);
+            prop_assert_eq!(from.clone().apply(&delta).wires, to.wires.clone());
+            let changed = new.iter().filter(|(n, mtu)| old.get(n) != Some(mtu)).count();
+            let gone = old.keys().filter(|n| !new.contains_key(n)).count();
+            prop_assert_eq!((delta.upsert.len(), delta.remove.len()), (changed, gone));
+            prop_assert_eq!((delta.parent, delta.generation), (7, 8));
+            prop_assert!(to.delta(&to).is_empty());
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Which endpoint a request gets, and why.
 
-use std::fmt;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt};
 
 use tieline_model::{
     Attachment, ConnectionId, EndpointName, Labels, Match, NetnsRef, NetworkService, NetworkServiceEndpoint,
@@ -410,12 +413,15 @@ fn destinations<'a>(
         (weight, route.destination_selector.render(input.labels).ok())
     };
     let groups: Vec<Group<'a>> = rule.routes.iter().map(destination).map(group).collect();
-    let best = |one: &NetworkServiceEndpoint| {
-        let holds = |group: &&Group<'_>| group.endpoints.iter().any(|other| other.name() == one.name());
-        groups.iter().filter(holds).map(|group| group.weight).max()
-    };
+    let mut best: BTreeMap<&EndpointName, u64> = BTreeMap::new();
+    for group in &groups {
+        for one in &group.endpoints {
+            let weight = best.entry(one.name()).or_default();
+            *weight = group.weight.max(*weight);
+        }
+    }
     for one in candidates {
-        let by = match best(one) {
+        let by = match best.get(one.name()) {
             None => Removal::NoDestination { index },
             Some(0) => Removal::WeightZero { index },
             Some(_) => continue,

@@ -1,5 +1,9 @@
 //! Scenarios and random sequences on the whole state machine.
 
+mod leases;
+mod nodes;
+mod objects;
+mod random;
 mod requests;
 
 use std::collections::BTreeMap;
