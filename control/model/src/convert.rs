@@ -7,6 +7,8 @@ mod admin;
 mod agent;
 mod connection;
 mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
