@@ -5,6 +5,7 @@ mod nodes;
 mod objects;
 mod random;
 mod requests;
+mod scale;
 
 use std::collections::BTreeMap;
 

@@ -320,7 +320,7 @@ fn a_bad_request_is_refused_by_field() {
                 c.context = Some(connectioncontext::ConnectionContext {
                     mtu: 100,
                     ..Default::default()
-                })
+                });
             }),
             "connection.context.MTU",
         ),
