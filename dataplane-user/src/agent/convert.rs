@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
+    os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -254,15 +255,25 @@ fn netns_ref(at: At<'_>, message: &proto::NetworkNamespace) -> Result<NetnsRef, 
             "must be an absolute path without '..'",
         ));
     }
-    if message.inode == 0 {
-        return Err(at.invalid("veth.netns.inode", 0, "must be the inode number of the namespace"));
-    }
-    Ok(NetnsRef {
-        path,
-        id: NetnsId {
-            device: message.device,
-            inode: message.inode,
-        },
+    let told = NetnsId {
+        device: message.device,
+        inode: message.inode,
+    };
+    let id = if told.inode == 0 {
+        lying_at(&path).unwrap_or(told)
+    } else {
+        told
+    };
+    Ok(NetnsRef { path, id })
+}
+
+/// A namespace that an operator declared comes without identity: it is the one that lies at its path at this moment.
+/// Where none does, opening it fails later and says so.
+fn lying_at(path: &Path) -> Option<NetnsId> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(NetnsId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
     })
 }
 
