@@ -68,6 +68,8 @@ impl Floor {
             Self::Namespaces => &[
                 "--package=tieline-lab",
                 "--package=tieline-tests-netns",
+                "--package=tieline",
+                "--features=tieline/namespaces",
                 "--no-fail-fast",
             ],
         }

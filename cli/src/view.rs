@@ -1,0 +1,16 @@
+//! What is shown: the API's messages as rows, texts and objects. Field names are those of the API.
+
+mod connection;
+mod endpoint;
+mod node;
+mod service;
+#[cfg(test)]
+mod tests;
+mod text;
+mod wire;
+
+pub(crate) use connection::{ConnectionView, EventView, lease_end};
+pub(crate) use endpoint::{EndpointView, RegistrationView};
+pub(crate) use node::{ControlView, NodeRow, StatusView};
+pub(crate) use service::ServiceView;
+pub(crate) use wire::WireView;
