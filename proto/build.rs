@@ -16,7 +16,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["."])?;
     let encoded = prost_bytes(&descriptors);
     std::fs::write(Path::new(&env::var("OUT_DIR")?).join("descriptors.bin"), encoded)?;
-    tonic_prost_build::configure().include_file("packages.rs").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .include_file("packages.rs")
+        .compile_fds(descriptors)?;
     println!("cargo::rerun-if-changed=nsm");
     println!("cargo::rerun-if-changed=tieline");
     Ok(())
