@@ -4,6 +4,7 @@ mod connection;
 mod endpoint;
 mod node;
 mod service;
+mod status;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -11,6 +12,7 @@ mod wire;
 
 pub(crate) use connection::{ConnectionView, EventView, lease_end};
 pub(crate) use endpoint::{EndpointView, RegistrationView};
-pub(crate) use node::{ControlView, NodeRow, StatusView};
+pub(crate) use node::NodeRow;
 pub(crate) use service::ServiceView;
+pub(crate) use status::{ControlView, StatusView};
 pub(crate) use wire::WireView;
