@@ -84,11 +84,29 @@ impl Leftovers {
     /// Fails, naming each object, unless what exists is what existed then: nothing more, nothing less. What
     /// goes asynchronously (interfaces of a namespace that was removed) is given a moment.
     pub fn assert_same(&self, watch: &Watch<'_>) -> Result<()> {
-        let mut difference = self.difference(&Self::snapshot(watch)?);
+        self.wait_for(|| Self::snapshot(watch))
+    }
+
+    /// The same without regard to processes: for what was restarted meanwhile.
+    pub fn assert_same_objects(&self, watch: &Watch<'_>) -> Result<()> {
+        self.without_processes()
+            .wait_for(|| Ok(Self::snapshot(watch)?.without_processes()))
+    }
+
+    fn without_processes(&self) -> Self {
+        let objects = self
+            .0
+            .iter()
+            .filter(|object| !matches!(object, Object::Process { .. }));
+        Self(objects.cloned().collect())
+    }
+
+    fn wait_for(&self, look: impl Fn() -> Result<Self>) -> Result<()> {
+        let mut difference = self.difference(&look()?);
         let deadline = std::time::Instant::now() + slow(Duration::from_secs(2));
         while !difference.is_empty() && std::time::Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
-            difference = self.difference(&Self::snapshot(watch)?);
+            difference = self.difference(&look()?);
         }
         if !difference.is_empty() {
             bail!("not as before: {}", difference.join(", "));

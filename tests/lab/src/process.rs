@@ -80,6 +80,14 @@ impl Process {
         pipe.read_to_string(&mut text)?;
         Ok(text)
     }
+
+    /// The same for its standard error.
+    pub fn read_stderr(&mut self) -> Result<String> {
+        let mut text = String::new();
+        let mut pipe = self.child.stderr.take().context("standard error is not piped")?;
+        pipe.read_to_string(&mut text)?;
+        Ok(text)
+    }
 }
 
 impl Drop for Process {
