@@ -1,1 +1,23 @@
-//! Test floor 3: nodes, workloads and real traffic in network namespaces.
+//! Test floor 3: the whole product on the real kernel.
+//!
+//! A [`Node`] is the real `tieline` program in a namespace of its own, with its own folders and bpffs; workloads are
+//! namespaces; calls go through the node's sockets by [`Api`]. [`Foreign`] plants what belongs to somebody else and
+//! proves that it was not touched. [`Kernel`] is what the kernel holds of the node's wires, read from its pins.
+#![forbid(unsafe_code)]
+
+mod api;
+mod binary;
+mod foreign;
+mod kernel;
+mod monitor;
+mod node;
+mod seed;
+mod wire;
+
+pub use api::{Api, Call};
+pub use foreign::Foreign;
+pub use kernel::Kernel;
+pub use monitor::Monitor;
+pub use node::{Mode, Node};
+pub use seed::seed;
+pub use wire::{Wire, endpoint, netns_url, request, service, with_interface, with_lifetime};

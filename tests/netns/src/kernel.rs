@@ -1,0 +1,96 @@
+//! What the kernel holds, read without the agent.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
+use dataplane_common::{abi::Position, names};
+use tieline_lab::{Link, NetNs};
+
+/// Positions, pinned links and interfaces of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// The forwarding table, by interface index.
+    pub positions: BTreeMap<u32, Position>,
+    /// File names of the pinned links.
+    pub links: BTreeSet<String>,
+    /// Interfaces of the node's namespace, by index.
+    pub interfaces: BTreeMap<u32, Link>,
+}
+
+impl Kernel {
+    /// Reads it for the node in `netns` with this folder of pins.
+    pub fn read(netns: &NetNs, pins: &Path) -> Result<Self> {
+        let path = pins.join(names::PIN_MAPS).join(names::MAP_POSITIONS);
+        let map = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
+        let table: HashMap<_, u32, Position> = Map::HashMap(map).try_into()?;
+        let positions = table
+            .iter()
+            .collect::<Result<_, _>>()
+            .context("read the positions")?;
+        let interfaces = netns.net(tieline_lab::Net::links)?;
+        Ok(Self {
+            positions,
+            links: file_names(&pins.join(names::PIN_LINKS))?,
+            interfaces: interfaces.into_iter().map(|link| (link.ifindex, link)).collect(),
+        })
+    }
+
+    /// Writes a position behind the agent's back: to prove that a test notices.
+    pub fn tamper(pins: &Path, ifindex: u32, position: Position) -> Result<()> {
+        let map = MapData::from_pin(pins.join(names::PIN_MAPS).join(names::MAP_POSITIONS))?;
+        let mut table: HashMap<_, u32, Position> = Map::HashMap(map).try_into()?;
+        Ok(table.insert(ifindex, position, 0)?)
+    }
+
+    /// Fails unless every position is that of an interface, leads to another position and back, has a counter slot
+    /// of its own, and there are exactly two for each of `wires` wires.
+    pub fn assert_whole(&self, wires: usize) -> Result<()> {
+        let names: BTreeMap<u32, &str> = self
+            .interfaces
+            .iter()
+            .map(|(index, link)| (*index, &*link.name))
+            .collect();
+        ensure!(
+            self.positions.len() == 2 * wires,
+            "{} positions for {wires} wires: {:?} of {names:?}",
+            self.positions.len(),
+            self.positions
+        );
+        let mut slots = BTreeSet::new();
+        for (ifindex, position) in &self.positions {
+            ensure!(
+                self.interfaces.contains_key(ifindex),
+                "position {ifindex} has no interface: {names:?}"
+            );
+            ensure!(
+                slots.insert(position.slot),
+                "two positions count in slot {}",
+                position.slot
+            );
+            let to = position.next.ifindex;
+            let back = self.positions.get(&to).map(|far| far.next.ifindex);
+            ensure!(
+                back == Some(*ifindex),
+                "position {ifindex} leads to {to}, which leads to {back:?}"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn file_names(folder: &Path) -> Result<BTreeSet<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // With the clsact back end there are no links.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(error).with_context(|| format!("list {}", folder.display())),
+    };
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}

@@ -1,0 +1,81 @@
+//! Who may do what, and who may be connected to whom.
+
+use tieline_lab::NetNs;
+use tieline_tests_netns::{netns_url, request, service};
+use tonic::Code;
+
+use super::{SERVICE, Stage, bad_input::Refusal};
+
+/// Another user than root, in the namespace `netns`, asks with the command-line client.
+#[test]
+fn a_workload_cannot_act_for_another_one() {
+    use std::os::unix::process::CommandExt as _;
+
+    const NOBODY: u32 = 65534;
+    let stage = Stage::new();
+    let program = stage.node.program_for_others().unwrap();
+    let ask = |netns: &NetNs, arguments: &[&str]| {
+        let mut command = stage.node.command(arguments).unwrap();
+        let mut other = std::process::Command::new(&program);
+        other
+            .args(command.get_args())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .current_dir("/");
+        command = other;
+        netns.run(move || Ok(command.output()?)).unwrap()
+    };
+    let own = ask(&stage.client, &["request", SERVICE, "--id", "own"]);
+    assert!(own.status.success(), "{}", String::from_utf8_lossy(&own.stderr));
+    let before = stage.state();
+    let foreign = ask(
+        &stage.client,
+        &[
+            "request",
+            SERVICE,
+            "--id",
+            "foreign",
+            "--netns",
+            stage.second.name(),
+        ],
+    );
+    let said = String::from_utf8_lossy(&foreign.stderr);
+    assert!(
+        !foreign.status.success() && said.contains(stage.second.name()),
+        "{said}"
+    );
+    let close = ask(&stage.second, &["close", "own"]);
+    assert!(!close.status.success(), "a foreign wire was closed");
+    assert_eq!(stage.state(), before);
+}
+
+#[test]
+fn a_service_without_endpoints_and_a_client_that_is_the_only_endpoint_are_refused() {
+    let stage = Stage::new();
+    stage.api.apply(service("lonely", "IP")).unwrap();
+    let before = stage.state();
+    let lonely = stage
+        .api
+        .request(request("refused", "lonely", &netns_url(&stage.client)))
+        .map(drop);
+    let codes = &[Code::FailedPrecondition, Code::NotFound, Code::Unavailable];
+    Refusal {
+        about: "no endpoint",
+        outcome: lonely,
+        codes,
+        says: vec!["lonely".to_owned()],
+    }
+    .assert();
+    let itself = stage
+        .api
+        .request(request("refused", SERVICE, &netns_url(&stage.gateway)))
+        .map(drop);
+    Refusal {
+        about: "itself",
+        outcome: itself,
+        codes,
+        says: vec!["vpngateway".to_owned()],
+    }
+    .assert();
+    assert_eq!(stage.state(), before);
+}

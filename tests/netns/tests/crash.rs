@@ -1,0 +1,242 @@
+//! Processes are killed at random points of set-ups and tear-downs: nothing acknowledged is lost, nothing leaks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree as _,
+    test_runner::{Config, RngSeed, TestRunner},
+};
+use tieline_lab::{Leftovers, NetNs, Watch, eventually, slow};
+use tieline_proto::connection::Connection;
+use tieline_tests_netns::{Api, Foreign, Mode, Node, endpoint, netns_url, request, seed, service};
+
+/// Set-ups and tear-downs that must be acknowledged in all.
+const CHANGES: usize = 200;
+const SERVICE: &str = "gold-network";
+
+/// One kill: when, of whom, and how long before it starts again.
+#[derive(Clone, Copy, Debug)]
+struct Kill {
+    after: Duration,
+    control: bool,
+    dead: Duration,
+}
+
+/// What the client knows: exactly what the node has acknowledged.
+#[derive(Default)]
+struct Ledger {
+    up: BTreeMap<String, Connection>,
+    closed: BTreeSet<String>,
+    acknowledged: usize,
+    refused: usize,
+}
+
+struct Stage {
+    node: Node,
+    api: Api,
+    clients: Vec<NetNs>,
+    endpoints: Vec<NetNs>,
+}
+
+impl Stage {
+    fn new() -> Result<Self> {
+        let node = Node::start("crash", Mode::Apart)?;
+        let api = node.api();
+        let many = |label| (0..2).map(|_| NetNs::new(label)).collect::<Result<Vec<_>>>();
+        let (clients, endpoints) = (many("client")?, many("endpoint")?);
+        api.apply(service(SERVICE, "IP"))?;
+        for (number, netns) in endpoints.iter().enumerate() {
+            api.register(endpoint(
+                &format!("endpoint-{number}"),
+                SERVICE,
+                &netns_url(netns),
+            ))?;
+        }
+        Ok(Self {
+            node,
+            api,
+            clients,
+            endpoints,
+        })
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        let mut watch = Watch::default()
+            .interfaces(self.node.netns())
+            .dir(self.node.bpffs().path());
+        for netns in self.clients.iter().chain(&self.endpoints) {
+            watch = watch.interfaces(netns);
+        }
+        watch
+    }
+
+    /// Interfaces besides loopback in the workloads' namespaces, and their addresses.
+    fn ends(&self) -> Result<(usize, Vec<ipnet::IpNet>)> {
+        let (mut count, mut addresses) = (0, Vec::new());
+        for netns in self.clients.iter().chain(&self.endpoints) {
+            netns.net(|net| {
+                for link in net.links()?.into_iter().filter(|link| link.name != "lo") {
+                    count += 1;
+                    addresses.extend(net.addresses(&link.name)?);
+                }
+                Ok(())
+            })?;
+        }
+        Ok((count, addresses))
+    }
+
+    fn listed(&self) -> Result<BTreeMap<String, Connection>> {
+        let connections = self
+            .api
+            .connections()?
+            .into_iter()
+            .filter_map(|status| status.connection);
+        Ok(connections
+            .map(|connection| (connection.id.clone(), connection))
+            .collect())
+    }
+}
+
+/// Sets up and tears down until enough is acknowledged; a call that fails leaves its wire in doubt.
+fn work(api: &Api, clients: &[String], stop: &AtomicBool) -> Ledger {
+    let mut ledger = Ledger::default();
+    let mut number = 0;
+    while ledger.acknowledged < CHANGES && !stop.load(Ordering::Relaxed) {
+        let oldest = ledger.up.keys().next().cloned();
+        let outcome = match oldest {
+            Some(id) if ledger.up.len() >= 6 => {
+                let connection = ledger.up.remove(&id).unwrap_or_default();
+                api.close(connection).map(|()| {
+                    ledger.closed.insert(id);
+                })
+            }
+            _ => {
+                number += 1;
+                let id = format!("crash-{number:04}");
+                let url = &clients[number % clients.len()];
+                api.request(request(&id, SERVICE, url)).map(|connection| {
+                    ledger.up.insert(id, connection);
+                })
+            }
+        };
+        match outcome {
+            Ok(()) => ledger.acknowledged += 1,
+            Err(_) => {
+                ledger.refused += 1;
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+    ledger
+}
+
+fn kills() -> impl Strategy<Value = Kill> {
+    (5..400u64, any::<bool>(), 0..50u64).prop_map(|(after, control, dead)| Kill {
+        after: Duration::from_millis(after),
+        control,
+        dead: Duration::from_millis(dead),
+    })
+}
+
+#[test]
+fn kill_at_random_points_leaks_nothing_and_loses_nothing_acknowledged() {
+    let mut runner = TestRunner::new(Config {
+        rng_seed: RngSeed::Fixed(seed()),
+        ..Config::default()
+    });
+    let mut stage = Stage::new().unwrap();
+    let foreign = Foreign::plant(&stage.node, &[]).unwrap();
+    let before = Leftovers::snapshot(&stage.watch()).unwrap();
+    let urls: Vec<String> = stage.clients.iter().map(netns_url).collect();
+    let (api, stop) = (stage.api.clone(), AtomicBool::new(false));
+    let mut count = 0;
+    let ledger = thread::scope(|scope| {
+        let worker = scope.spawn(|| work(&api, &urls, &stop));
+        while !worker.is_finished() {
+            let kill = kills().new_tree(&mut runner).unwrap().current();
+            if let Err(error) = carry_out(&mut stage.node, kill) {
+                stop.store(true, Ordering::Relaxed);
+                panic!("{kill:?}: {error:#}");
+            }
+            count += 1;
+        }
+        worker.join().unwrap()
+    });
+    eprintln!(
+        "{count} kills, {} acknowledged, {} refused",
+        ledger.acknowledged, ledger.refused
+    );
+    assert!(count >= 5, "the node was hardly ever killed");
+    compare(&stage, &ledger).unwrap();
+    for (_, connection) in stage.listed().unwrap() {
+        stage.api.close(connection).unwrap();
+    }
+    eventually(Duration::from_secs(5), "all positions to go", || {
+        Ok(stage.node.kernel()?.positions.is_empty())
+    })
+    .unwrap();
+    // The processes are new ones, the rest is as at the beginning.
+    before.assert_same_objects(&stage.watch()).unwrap();
+    foreign.assert_untouched(&stage.node).unwrap();
+}
+
+fn carry_out(node: &mut Node, kill: Kill) -> Result<()> {
+    thread::sleep(slow(kill.after));
+    if kill.control {
+        node.kill_control()?;
+        thread::sleep(kill.dead);
+        node.start_control()?;
+    } else {
+        node.kill_agent()?;
+        thread::sleep(kill.dead);
+        node.launch_agent()?;
+    }
+    node.wait_until_ready()
+}
+
+/// What control lists, what the kernel holds and what was acknowledged must be one.
+fn compare(stage: &Stage, ledger: &Ledger) -> Result<()> {
+    eventually(Duration::from_secs(10), "the node to settle", || {
+        let listed = stage.listed()?.len();
+        Ok(stage.node.kernel()?.positions.len() == 2 * listed && stage.ends()?.0 == 2 * listed)
+    })
+    .or_else(|error| {
+        let (ends, _) = stage.ends()?;
+        let kernel = stage.node.kernel()?;
+        let listed: Vec<_> = stage.listed()?.into_keys().collect();
+        Err(error.context(format!(
+            "{} positions, {ends} ends, listed {listed:?}",
+            kernel.positions.len()
+        )))
+    })?;
+    let listed = stage.listed()?;
+    let lost: Vec<_> = ledger.up.keys().filter(|id| !listed.contains_key(*id)).collect();
+    ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    let back: Vec<_> = ledger
+        .closed
+        .iter()
+        .filter(|id| listed.contains_key(*id))
+        .collect();
+    ensure!(back.is_empty(), "closed and still there: {back:?}");
+    stage.node.kernel()?.assert_whole(listed.len())?;
+    let (_, addresses) = stage.ends()?;
+    let different: BTreeSet<_> = addresses.iter().map(ipnet::IpNet::addr).collect();
+    ensure!(
+        different.len() == addresses.len(),
+        "an address was given out twice: {addresses:?}"
+    );
+    ensure!(
+        addresses.len() == 4 * listed.len(),
+        "{} addresses for {} wires",
+        addresses.len(),
+        listed.len()
+    );
+    Ok(())
+}
