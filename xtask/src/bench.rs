@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
-use crate::{setup, sh};
+use crate::{build, setup, sh};
 
 /// Which suite, and its arguments.
 #[derive(clap::Args)]
@@ -16,7 +16,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(setup::Need::Traffic)?;
+    let built = sh::step("building what is measured", || build::build(&build::Args { dev: false }))?;
     let mut cargo = sh::cargo();
+    cargo.env("TIELINE_BENCH_PROGRAM", built.binary);
     cargo.args(["run", "--release", "--package", "tieline-bench", "--"]);
     cargo.args(&args.rest);
     sh::replace_with(&mut cargo)

@@ -14,6 +14,7 @@ mod report;
 mod stats;
 mod stop;
 mod table;
+mod tieline;
 mod wire;
 
 use std::process::ExitCode;

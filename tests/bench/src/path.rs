@@ -112,6 +112,17 @@ impl Path {
         node.into_path("redirect_peer", vec![Box::new(kernel)])
     }
 
+    /// A path that something else has laid and keeps; `entry` is the host end of the client's veth.
+    pub(crate) fn laid(name: &'static str, [client, server]: [End; 2], entry: (Arc<NetNs>, String)) -> Self {
+        Self {
+            name,
+            client,
+            server,
+            entry,
+            _guards: Vec::new(),
+        }
+    }
+
     /// Lets the entry poll, which it must to take in frames that never were socket buffers. Receive offload is what
     /// switches polling on for a veth; single small datagrams are not merged by it. It is the same for every path,
     /// and off for everything else that is measured.
