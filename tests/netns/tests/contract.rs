@@ -72,14 +72,10 @@ fn every_kind_of_frame_keeps_to_its_wire() {
         world::Kind::InterfaceEthernet,
     ];
     let wires: Vec<_> = kinds.into_iter().map(|kind| (0, kind)).collect();
-    let mut frames = Vec::new();
+    let (mut frames, bodies) = (Vec::new(), frames::Body::sendable());
     for wire in 0..wires.len() {
         for from in [Side::Client, Side::Endpoint] {
-            frames.extend(
-                frames::Body::ALL
-                    .iter()
-                    .map(|body| Injection::plain(wire, from, *body)),
-            );
+            frames.extend(bodies.iter().map(|body| Injection::plain(wire, from, *body)));
         }
     }
     check(&world, &Scenario { wires, frames })
