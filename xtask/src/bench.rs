@@ -16,7 +16,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(setup::Need::Traffic)?;
-    let built = sh::step("building what is measured", || build::build(&build::Args { dev: false }))?;
+    let built = sh::step("building what is measured", || {
+        build::build(&build::Args { dev: false })
+    })?;
     let mut cargo = sh::cargo();
     cargo.env("TIELINE_BENCH_PROGRAM", built.binary);
     cargo.args(["run", "--release", "--package", "tieline-bench", "--"]);
