@@ -34,7 +34,7 @@ pub enum Refusal {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// No such service.
-    #[error("{field} \"{name}\": no such NetworkService: apply it, or see `tieline get services`")]
+    #[error("{field} \"{name}\": no such NetworkService: apply it, or see `tieline get networkservices`")]
     UnknownService {
         /// The field that names it.
         field: &'static str,
