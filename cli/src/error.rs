@@ -132,9 +132,7 @@ impl Failure {
     /// Field, value and rule, if it is about a field.
     fn violation(&self) -> Option<Violation> {
         match self {
-            Self::Status(status) => {
-                Violation::of_status(status).or_else(|| Violation::of_message(status.message()))
-            }
+            Self::Status(status) => tieline_proto::Violation::of_status(status).map(Into::into),
             Self::File { source, .. } => match source.as_ref() {
                 YamlError::Value { invalid, .. } => {
                     let Invalid { field, value, rule } = invalid.clone();

@@ -57,7 +57,7 @@ fn render(failure: &Failure, format: Format) -> String {
     })
 }
 
-/// Which field of the input a rule refused.
+/// Which field of the input a rule refused, for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Violation {
     pub(super) field: String,
@@ -65,40 +65,10 @@ pub(crate) struct Violation {
     pub(super) rule: String,
 }
 
-impl Violation {
-    /// From the metadata that Tieline's servers put beside the message, percent-encoded as gRPC's own message is.
-    pub(super) fn of_status(status: &tonic::Status) -> Option<Self> {
-        let text = |key| {
-            let encoded = status.metadata().get(key)?.as_bytes();
-            Some(
-                percent_encoding::percent_decode(encoded)
-                    .decode_utf8_lossy()
-                    .into_owned(),
-            )
-        };
-        Some(Self {
-            field: text("tieline-field")?,
-            value: text("tieline-value")?,
-            rule: text("tieline-rule")?,
-        })
-    }
-
-    /// From the message, where the metadata was lost on the way: `field "value": rule`, or with the words of an
-    /// agent, ``field `field`: value "value": rule``.
-    pub(super) fn of_message(message: &str) -> Option<Self> {
-        let plain = message
-            .strip_prefix("field `")
-            .map(|rest| rest.replacen("`: value \"", " \"", 1));
-        let message = plain.as_deref().unwrap_or(message);
-        let (field, rest) = message.split_once(" \"")?;
-        let (value, rule) = rest.split_once("\": ")?;
-        let is_field = !field.is_empty() && !field.contains(char::is_whitespace);
-        let owned = |text: &str| text.to_owned();
-        is_field.then(|| Self {
-            field: owned(field),
-            value: owned(value),
-            rule: owned(rule),
-        })
+impl From<tieline_proto::Violation> for Violation {
+    fn from(violation: tieline_proto::Violation) -> Self {
+        let tieline_proto::Violation { field, value, rule } = violation;
+        Self { field, value, rule }
     }
 }
 
@@ -145,15 +115,8 @@ mod tests {
 
     #[test]
     fn a_refusal_shows_field_value_and_rule_to_programs() {
-        let mut status = Status::new(
-            Code::InvalidArgument,
-            "connection.labels[app] \"ä\": letters only",
-        );
-        let metadata = status.metadata_mut();
-        metadata.insert("tieline-field", "connection.labels[app]".parse().unwrap());
-        metadata.insert("tieline-value", "%C3%A4".parse().unwrap());
-        metadata.insert("tieline-rule", "letters only".parse().unwrap());
-        let failure = Failure::from(status);
+        let message = "connection.labels[app] \"ä\": letters only".to_owned();
+        let failure = Failure::from(tieline_proto::status(Code::InvalidArgument, message));
         assert_eq!(failure.exit(), Exit::Refused);
         let shown: serde_json::Value = serde_json::from_str(&render(&failure, Format::Json)).unwrap();
         assert_eq!(
@@ -167,23 +130,6 @@ mod tests {
                 "rule": "letters only",
             }})
         );
-    }
-
-    #[test]
-    fn a_refusal_that_passed_through_an_agent_keeps_its_parts() {
-        for message in [
-            "connection.labels \"a b\": no blanks: choose another",
-            "field `connection.labels`: value \"a b\": no blanks: choose another",
-        ] {
-            let violation = Violation::of_message(message).unwrap();
-            let parts = (
-                violation.field.as_str(),
-                violation.value.as_str(),
-                violation.rule.as_str(),
-            );
-            assert_eq!(parts, ("connection.labels", "a b", "no blanks: choose another"));
-        }
-        assert_eq!(Violation::of_message("the node \"n1\": is away"), None);
     }
 
     #[test]

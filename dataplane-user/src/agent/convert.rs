@@ -30,7 +30,7 @@ const MAX_PER_END: usize = 1024;
 
 /// A wire that control planned and this agent cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("field `{field}`: value {value:?}: {rule}")]
+#[error("{field} \"{value}\": {rule}")]
 pub(crate) struct InvalidWire {
     /// Id of the wire's connection, as it was sent.
     pub(crate) wire: String,

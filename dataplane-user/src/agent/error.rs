@@ -110,21 +110,21 @@ pub enum AgentError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
     /// A field holds what it must not.
-    #[error("field `{field}`: value {value:?}: {rule}")]
+    #[error("{field} \"{value}\": {rule}")]
     Invalid {
         field: &'static str,
         value: String,
         rule: &'static str,
     },
     /// A field names what is not there.
-    #[error("field `{field}`: value {value:?}: {rule}")]
+    #[error("{field} \"{value}\": {rule}")]
     NotFound {
         field: &'static str,
         value: String,
         rule: &'static str,
     },
     /// A field asks for what this caller may not have.
-    #[error("field `{field}`: value {value:?}: {rule}")]
+    #[error("{field} \"{value}\": {rule}")]
     Forbidden {
         field: &'static str,
         value: String,
@@ -149,13 +149,9 @@ pub(crate) enum CallError {
     /// The agent is on its way out.
     #[error("the agent is shutting down; existing wires keep forwarding; try again when it is back")]
     ShuttingDown,
-    /// Control has refused; its own status is passed on as it is.
+    /// Control has refused; what it said is passed on as it is.
     #[error("{message}")]
-    Control {
-        code: Code,
-        message: String,
-        details: Vec<u8>,
-    },
+    Control { code: Code, message: String },
 }
 
 impl From<CallError> for Status {
@@ -169,33 +165,8 @@ impl From<CallError> for Status {
             CallError::ControlAway { .. } | CallError::ShuttingDown => Code::Unavailable,
             CallError::ControlSlow { .. } => Code::DeadlineExceeded,
             CallError::Kernel(_) => Code::Internal,
-            CallError::Control { code, details, .. } => {
-                return Self::with_details(code, message, details.into());
-            }
+            CallError::Control { code, .. } => code,
         };
-        Self::new(code, message)
-    }
-}
-
-/// The name of a code, as in the gRPC specification, for metrics.
-pub(crate) fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
+        tieline_proto::status(code, message)
     }
 }

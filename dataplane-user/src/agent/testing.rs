@@ -308,7 +308,7 @@ impl AgentService for Service {
         self.seen.requests.lock().unwrap().push(request);
         if connection.network_service == "unknown" {
             return Err(RpcStatus::not_found(
-                "field `connection.network_service`: value \"unknown\": no such service",
+                "connection.network_service \"unknown\": no such service",
             ));
         }
         Ok(Response::new(connection))

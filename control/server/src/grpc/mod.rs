@@ -16,7 +16,6 @@ use tonic::{Code, Response, Status};
 use crate::engine::EngineHandle;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
-use crate::status::code_name;
 
 pub(crate) use self::routes::routes;
 
@@ -50,15 +49,15 @@ impl Api {
     fn answer<T>(&self, rpc: &'static str, outcome: Result<T, Failure>) -> Result<Response<T>, Status> {
         match outcome {
             Ok(answer) => {
-                self.metrics.rpc(rpc, code_name(Code::Ok));
+                self.metrics.rpc(rpc, tieline_proto::code_name(Code::Ok));
                 Ok(Response::new(answer))
             }
             Err(failure) => {
                 let status = Status::from(failure);
-                self.metrics.rpc(rpc, code_name(status.code()));
+                self.metrics.rpc(rpc, tieline_proto::code_name(status.code()));
                 tracing::debug!(
                     rpc,
-                    code = code_name(status.code()),
+                    code = tieline_proto::code_name(status.code()),
                     message = status.message(),
                     "refused"
                 );

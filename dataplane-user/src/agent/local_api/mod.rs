@@ -46,7 +46,7 @@ use self::{
 };
 use super::{
     dial,
-    error::{AgentError, CallError, code_name},
+    error::{AgentError, CallError},
     status::{SessionState, Status},
     telemetry::CallLabels,
     worker::Job,
@@ -110,7 +110,7 @@ impl Api {
         let code = result.as_ref().map_or_else(RpcStatus::code, |_| tonic::Code::Ok);
         let labels = CallLabels {
             method,
-            code: code_name(code),
+            code: tieline_proto::code_name(code),
         };
         self.status
             .metrics
@@ -197,7 +197,6 @@ impl Api {
         CallError::Control {
             code: status.code(),
             message: status.message().to_owned(),
-            details: status.details().to_vec(),
         }
     }
 
