@@ -53,7 +53,7 @@ pub type Results<T> = Vec<Result<T, OpError>>;
 /// What a datapath is, for status and for control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// `tcx` or `clsact`.
+    /// `block+tcx`, `block+clsact` or `tcx`: see `docs/kernel-support.md`.
     pub attach_backend: &'static str,
     /// Where the pins are.
     pub pin_path: String,
@@ -98,6 +98,10 @@ pub trait Datapath: Send {
 
     /// Attaches the program to interfaces, by name and index.
     fn attach(&mut self, interfaces: &[(&IfName, u32)]) -> Results<()>;
+
+    /// Makes packets cheaper at host ends that are attached and carry many, for which the kernel waits once per end,
+    /// now and when the end goes. Says for each whether that is so now; `false` where there is nothing to gain.
+    fn promote(&mut self, interfaces: &[(&IfName, u32)]) -> Results<bool>;
 
     /// Takes the program off interfaces; where it is not attached there is nothing to do.
     fn detach(&mut self, interfaces: &[&IfName]) -> Results<()>;

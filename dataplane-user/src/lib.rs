@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod apply;
+mod busy;
 pub mod datapath;
 pub mod desired;
 pub mod diff;

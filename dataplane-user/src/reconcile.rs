@@ -16,6 +16,7 @@ use dataplane_common::{
 
 use crate::{
     apply::{Applied, Place, apply},
+    busy::Busy,
     datapath::{Datapath, Description, ObserveError, OpError},
     desired::{Change, Desired, End, IfName, Side, Wire, WireId},
     diff::{self, host_of},
@@ -81,6 +82,7 @@ pub struct Reconciler<D> {
     by_index: BTreeMap<u32, WireId>,
     slots: Slots,
     generation: Generation,
+    busy: Busy,
 }
 
 /// How a wire stands.
@@ -103,6 +105,7 @@ impl<D: Datapath> Reconciler<D> {
             by_index: BTreeMap::new(),
             slots: Slots::default(),
             generation: 0,
+            busy: Busy::default(),
         }
     }
 
@@ -189,6 +192,54 @@ impl<D: Datapath> Reconciler<D> {
             wires,
         };
         self.reconcile(&target, &[], false)
+    }
+
+    /// Makes packets cheaper at the busiest ends, a few at a time; returns at how many. To be called every few
+    /// seconds while nothing changes. An end that cannot be promoted goes on as it is.
+    pub fn promote_busy(&mut self) -> Result<usize, ObserveError> {
+        let Self {
+            busy, by_index, live, ..
+        } = self;
+        busy.retain(|index| by_index.contains_key(&index));
+        let places: Vec<(u32, u32)> = live
+            .values()
+            .flat_map(|live| live.places.iter().flatten())
+            .filter_map(|place| Some((place.index, place.slot?)))
+            .filter(|(index, _)| !busy.is_promoted(*index))
+            .collect();
+        if places.is_empty() {
+            return Ok(0);
+        }
+        let slots: Vec<u32> = places.iter().map(|(_, slot)| *slot).collect();
+        let counters = self.datapath.counters(&slots)?;
+        let packets = counters.iter().map(|counters| counters.packets);
+        let chosen = busy.look(places.iter().map(|(index, _)| *index).zip(packets));
+        let ends: Vec<(IfName, u32)> = chosen
+            .into_iter()
+            .filter_map(|index| Some((self.host_at(index)?, index)))
+            .collect();
+        let interfaces: Vec<(&IfName, u32)> = ends.iter().map(|(name, index)| (name, *index)).collect();
+        let results = self.datapath.promote(&interfaces);
+        let mut promoted = 0;
+        for ((_, index), result) in ends.iter().zip(results) {
+            // One that failed is tried again as long as it is busy.
+            if let Ok(gained) = result {
+                self.busy.promoted(*index);
+                promoted += usize::from(gained);
+            }
+        }
+        Ok(promoted)
+    }
+
+    /// The name of the end with this index.
+    fn host_at(&self, index: u32) -> Option<IfName> {
+        let id = self.by_index.get(&index)?;
+        let (wire, live) = (self.desired.as_ref()?.wires.get(id)?, self.live.get(id)?);
+        let sides = [Side::Client, Side::Endpoint].into_iter().zip(live.places);
+        let mut found = sides.filter(|(_, place)| place.is_some_and(|place| place.index == index));
+        found
+            .next()
+            .map(|(side, _)| host_of(self.datapath.scope(), wire, side))
     }
 
     /// The generation in the kernel.

@@ -95,6 +95,8 @@ impl Script {
                 show(self.node().interfaces_lost(&indexes))
             }
             ["pass"] => show(self.node().pass()),
+            ["traffic", id, packets] => self.traffic(id, packets.parse().unwrap()),
+            ["promote"] => format!("promoted {}\n", self.node().promote_busy().unwrap()),
             ["refuse", n] => {
                 let fault = Fault::At(n.parse().unwrap());
                 self.node().datapath_mut().set_fault(fault);
@@ -109,6 +111,15 @@ impl Script {
             ["dump"] => self.fake().dump(),
             _ => panic!("not a command: {line}"),
         }
+    }
+
+    /// Packets enter at the client's end.
+    fn traffic(&mut self, id: &str, packets: u64) -> String {
+        let views = self.node().wires(Some(&[WireId(id.to_owned())])).unwrap();
+        for view in views {
+            self.fake().receive(&view.client.host_interface, packets);
+        }
+        String::new()
     }
 
     fn define(&mut self, id: &str, client: &str, endpoint: &str, payload: &str) -> String {

@@ -69,7 +69,7 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_MAX_WIRES,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WIRES)))]
     pub(crate) max_wires: u32,
-    /// How programs are attached: tcx (Linux 6.6 on), clsact, or auto
+    /// How programs are attached: auto, tcx (Linux 6.6 on) or clsact; see docs/kernel-support.md
     #[arg(long, value_enum, default_value_t)]
     pub(crate) attach: Attach,
     /// Send an event for each drop and each n-th forwarded frame; 0: none, at no cost
@@ -113,12 +113,12 @@ pub(crate) struct CommonArgs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Attach {
-    /// Tcx where the kernel has it, else clsact
+    /// A shared block for wires' ends, tcx for the rest where the kernel has it
     #[default]
     Auto,
-    /// Tcx links
+    /// Tcx links everywhere: 30 wires a second
     Tcx,
-    /// Clsact filters
+    /// No tcx: a shared block for wires' ends, clsact for the rest
     Clsact,
 }
 

@@ -34,6 +34,8 @@ use crate::{datapath::Datapath, kernel::Kernel, netns};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Full passes take at most one part in this many of the worker's time, however many wires there are.
 const FULL_PASS_SHARE: u32 = 20;
+/// How often the busiest ends are looked for; one that is found busy gets its link at once.
+const PROMOTE_INTERVAL: Duration = Duration::from_secs(2);
 /// Connections accepted and not yet served.
 const MAX_ACCEPTED: usize = 16;
 
@@ -180,6 +182,7 @@ impl Agent {
             tasks.clone(),
         );
         spawn(&mut set, "repair timer", timer);
+        spawn(&mut set, "promotion timer", promote(jobs.clone(), tasks.clone()));
         let session = Session {
             channel,
             datapath,
@@ -229,6 +232,17 @@ async fn repair(
         }
         // A full queue means that passes are being made anyway.
         let _ = jobs.try_send(Job::Repair);
+    }
+}
+
+/// Asks every now and then for cheaper packets where there are many.
+async fn promote(jobs: mpsc::Sender<Job>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(PROMOTE_INTERVAL) => {}
+        }
+        let _ = jobs.try_send(Job::Promote);
     }
 }
 

@@ -4,7 +4,12 @@
 //! bounded channel, and its answers go to the session that asked. Deltas that queue up while it works become one
 //! change ([`super::batch`]). Before the first snapshot has come, it touches nothing.
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use dataplane_common::{Reason, abi::Generation};
 use tieline_proto::tieline::agent::v1 as proto;
@@ -27,6 +32,8 @@ use crate::{
 
 /// How many jobs may wait. The session stops reading from control when they are as many.
 const MAX_JOBS: usize = 1024;
+/// How long after a change the next is expected.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What the thread is asked to do.
 pub(crate) enum Job {
@@ -38,6 +45,8 @@ pub(crate) enum Job {
     InterfacesLost(Vec<u32>),
     /// Compare everything.
     Repair,
+    /// Make packets cheaper where there are many, if there is nothing else to do.
+    Promote,
     /// Let somebody look.
     Look(Look),
 }
@@ -130,6 +139,7 @@ where
                     status,
                     at: None,
                     session: None,
+                    changed: None,
                 }
                 .run();
             }
@@ -178,6 +188,8 @@ struct Worker<D> {
     at: Option<Generation>,
     /// The session that gave the last snapshot.
     session: Option<Reports>,
+    /// When the last change was carried out.
+    changed: Option<Instant>,
 }
 
 impl<D: Datapath> Worker<D> {
@@ -190,6 +202,7 @@ impl<D: Datapath> Worker<D> {
                     self.repair(|reconciler| reconciler.interfaces_lost(&indexes));
                 }
                 Job::Repair => self.full_pass(),
+                Job::Promote => self.promote(),
                 Job::Look(look) => look(&self.reconciler),
             }
         }
@@ -231,6 +244,7 @@ impl<D: Datapath> Worker<D> {
         }
         let (change, parts) = self.gather(Batch::new(delta), reports).into_change();
         let generation = change.generation;
+        self.changed = Some(Instant::now());
         match self.pass(PassKind::Delta, |reconciler| reconciler.change(change)) {
             Ok(outcome) => {
                 self.at = Some(generation);
@@ -272,6 +286,19 @@ impl<D: Datapath> Worker<D> {
         let began = Instant::now();
         self.repair(Reconciler::pass);
         self.status.set_full_pass(began.elapsed());
+    }
+
+    /// The kernel waits for each end that is promoted, so changes go first and are given time to come.
+    fn promote(&mut self) {
+        let quiet = self.changed.is_none_or(|at| at.elapsed() >= QUIET);
+        if !quiet || !self.jobs.is_empty() || !self.status.has_plan() {
+            return;
+        }
+        match self.reconciler.promote_busy() {
+            Ok(0) => {}
+            Ok(ends) => debug!(ends, "busy ends have tcx links of their own"),
+            Err(error) => warn!(%error, "busy ends stay as they are"),
+        }
     }
 
     fn repair(&mut self, look: impl FnOnce(&mut Reconciler<D>) -> Result<Outcome, ReconcileError>) {

@@ -30,6 +30,7 @@ impl Bench {
             status,
             at: None,
             session: None,
+            changed: None,
         };
         let (reports, answers) = mpsc::unbounded_channel();
         Self {

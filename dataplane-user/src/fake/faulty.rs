@@ -149,6 +149,10 @@ impl<D: Datapath> Datapath for Faulty<D> {
         self.one_by_one(interfaces, D::attach)
     }
 
+    fn promote(&mut self, interfaces: &[(&IfName, u32)]) -> Results<bool> {
+        self.one_by_one(interfaces, D::promote)
+    }
+
     fn detach(&mut self, interfaces: &[&IfName]) -> Results<()> {
         self.one_by_one(interfaces, D::detach)
     }

@@ -32,6 +32,7 @@ pub struct Fake {
     netns: BTreeMap<PathBuf, (NetnsId, BTreeMap<IfName, Guest>)>,
     positions: BTreeMap<u32, Position>,
     attached: BTreeSet<IfName>,
+    promoted: BTreeSet<IfName>,
     counters: BTreeMap<u32, WireCounters>,
 }
 
@@ -65,6 +66,7 @@ impl Fake {
             netns: BTreeMap::new(),
             positions: BTreeMap::new(),
             attached: BTreeSet::new(),
+            promoted: BTreeSet::new(),
             counters: BTreeMap::new(),
         }
     }
@@ -113,6 +115,14 @@ impl Fake {
             && let Some((_, guests)) = self.netns.get_mut(&path)
         {
             guests.remove(&inner);
+        }
+    }
+
+    /// Packets enter at an interface.
+    pub fn receive(&mut self, name: &IfName, packets: u64) {
+        let position = self.index_of(name).and_then(|index| self.positions.get(&index));
+        if let Some(slot) = position.map(|position| position.slot) {
+            self.counters.entry(slot).or_default().packets += packets;
         }
     }
 
@@ -203,7 +213,12 @@ impl Fake {
             )?;
         }
         for name in &self.attached {
-            writeln!(text, "attached {name}")?;
+            let alone = if self.promoted.contains(name) {
+                " alone"
+            } else {
+                ""
+            };
+            writeln!(text, "attached {name}{alone}")?;
         }
         Ok(())
     }
@@ -519,6 +534,12 @@ impl Datapath for Fake {
         vec![Ok(()); interfaces.len()]
     }
 
+    fn promote(&mut self, interfaces: &[(&IfName, u32)]) -> Results<bool> {
+        let fresh = interfaces.iter().map(|(name, _)| (*name).clone());
+        self.promoted.extend(fresh);
+        vec![Ok(true); interfaces.len()]
+    }
+
     fn detach(&mut self, interfaces: &[&IfName]) -> Results<()> {
         self.attached.retain(|name| !interfaces.contains(&name));
         vec![Ok(()); interfaces.len()]
@@ -528,6 +549,7 @@ impl Datapath for Fake {
         for link in links {
             self.remove_interface(link.name());
             self.attached.remove(link.name());
+            self.promoted.remove(link.name());
         }
         vec![Ok(()); links.len()]
     }

@@ -24,7 +24,7 @@ impl Kernel {
             self.delete_singly(links)
         };
         let forget = |(link, deleted): (&&Managed, io::Result<()>)| {
-            let forgotten = deleted.and_then(|()| self.loaded.attacher.forget(link.name()));
+            let forgotten = deleted.and_then(|()| self.loaded.attachments.forget(link.name()));
             forgotten.map_err(|error| OpError::kernel(format!("cannot delete {}: {error}", link.name())))
         };
         links.iter().zip(deleted).map(forget).collect()

@@ -40,7 +40,7 @@ impl Kernel {
 
     /// Interfaces that are ours, have our program or an entry, or are looked for.
     fn all_links(&mut self, scope: &Scope<'_>) -> io::Result<BTreeMap<IfName, LinkState>> {
-        let mut names: BTreeSet<IfName> = self.loaded.attacher.all()?.into_iter().collect();
+        let mut names: BTreeSet<IfName> = self.loaded.attachments.recorded()?.into_iter().collect();
         names.extend(scope.looks.iter().map(|look| look.host.clone()));
         let positions: BTreeSet<u32> = self
             .loaded
@@ -78,19 +78,18 @@ impl Kernel {
     ) -> Result<(), ObserveError> {
         let recorded = if everything {
             self.loaded
-                .attacher
-                .all()
+                .attachments
+                .recorded()
                 .map_err(unreadable("attachments"))?
                 .into_iter()
                 .collect()
         } else {
             BTreeSet::new()
         };
+        let places: Vec<_> = links.iter().map(|(name, link)| (name, link.index)).collect();
+        let attached = self.loaded.attachments.attached(&mut self.netlink, &places);
+        let attached = attached.map_err(unreadable("attachments"))?;
         for (name, link) in links {
-            let attached = self
-                .loaded
-                .attacher
-                .is_attached(&mut self.netlink, name, link.index);
             let managed = Managed::recognise(&self.scope, link.index, name, link.alias.as_deref());
             let interface = HostInterface {
                 index: link.index,
@@ -102,7 +101,7 @@ impl Kernel {
                     .positions
                     .get(link.index)
                     .map_err(unreadable("positions"))?,
-                attached: attached.map_err(unreadable("attachments"))?,
+                attached: attached.contains(&link.index),
                 inner: None,
             };
             observed.interfaces.insert(name.clone(), interface);
@@ -143,8 +142,8 @@ impl Kernel {
         if !scope.everything {
             let recorded = self
                 .loaded
-                .attacher
-                .all_of(&mut scope.looks.iter().map(|look| &look.host));
+                .attachments
+                .recorded_of(scope.looks.iter().map(|look| &look.host));
             let recorded = recorded
                 .into_iter()
                 .filter(|name| !observed.interfaces.contains_key(name));

@@ -88,7 +88,7 @@ fn unreadable(what: &'static str) -> impl Fn(io::Error) -> ObserveError {
 impl Datapath for Kernel {
     fn description(&self) -> Description {
         Description {
-            attach_backend: self.loaded.attacher.name(),
+            attach_backend: self.loaded.attachments.name(),
             pin_path: self.loaded.pins.root().display().to_string(),
             kernel_release: self.loaded.release.clone(),
             max_wires: self.max_wires,
@@ -161,11 +161,10 @@ impl Datapath for Kernel {
     }
 
     fn attach(&mut self, interfaces: &[(&IfName, u32)]) -> Results<()> {
-        use std::os::fd::AsFd as _;
         let Loaded {
-            attacher, program, ..
-        } = &mut self.loaded;
-        let attached = attacher.attach(&mut self.netlink, program.as_fd(), interfaces);
+            attachments, program, ..
+        } = &self.loaded;
+        let attached = attachments.attach(&mut self.netlink, program, interfaces);
         results(attached, |i| {
             format!(
                 "attach to {}",
@@ -174,8 +173,19 @@ impl Datapath for Kernel {
         })
     }
 
+    fn promote(&mut self, interfaces: &[(&IfName, u32)]) -> Results<bool> {
+        let Loaded {
+            attachments, program, ..
+        } = &self.loaded;
+        let one = |(result, (name, _)): (io::Result<bool>, &(&IfName, u32))| {
+            result.map_err(|error| OpError::kernel(format!("cannot attach a tcx link to {name}: {error}")))
+        };
+        let promoted = attachments.promote(program, interfaces);
+        promoted.into_iter().zip(interfaces).map(one).collect()
+    }
+
     fn detach(&mut self, interfaces: &[&IfName]) -> Results<()> {
-        let detached = self.loaded.attacher.detach(&mut self.netlink, interfaces);
+        let detached = self.loaded.attachments.detach(&mut self.netlink, interfaces);
         results(detached, |i| {
             format!(
                 "detach from {}",

@@ -1,34 +1,21 @@
-//! Clsact filters, for Linux below 6.6.
+//! One clsact filter per interface: for interfaces that are not ours, below Linux 6.6.
 //!
 //! A filter has no pin, so a symbolic link in the folder of links records each: its name is the interface, its target
 //! says the index and whether the qdisc is ours too. The record is written before the filter, so that whatever
 //! exists is known. The filter's preference is behind those that tc gives by itself, for the same reason as with tcx.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, BorrowedFd},
-};
+use std::{io, os::fd::BorrowedFd};
 
 use dataplane_common::names;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    tc::{TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
+    tc::{TcHandle, TcMessage},
 };
 
-use super::{attach::Attacher, pins::LinkPins};
-use crate::{
-    desired::IfName,
-    netlink::socket::{Answer, Netlink, Request},
-    ownership::is_host_name,
-};
+use super::{pins::LinkPins, tc};
+use crate::{desired::IfName, netlink::socket::Netlink};
 
-/// tc begins at 49152 (0xc000) and counts down; this is behind.
-const PREFERENCE: u32 = 0xc7_1d;
-/// The filter's handle at that preference.
-const HANDLE: u32 = 1;
-/// `ETH_P_ALL` in network order.
-const ALL_PROTOCOLS: u32 = 0x0003_u16.to_be() as u32;
 /// Where an ingress or egress filter hangs.
 const INGRESS: TcHandle = TcHandle {
     major: TcHandle::ROOT.major,
@@ -90,41 +77,36 @@ impl Clsact {
         )
     }
 
-    /// Notes what is about to be attached. The qdisc of a host end is always ours; elsewhere it may have been there.
+    /// Notes what is about to be attached, and whether somebody else's qdisc was there.
     fn note(&self, netlink: &mut Netlink, name: &IfName, index: u32) -> io::Result<()> {
         if self.record(name)?.is_some_and(|record| record.index == index) {
             return Ok(());
         }
-        let own_qdisc = is_host_name(name.as_str()) || !has_clsact(netlink, index)?;
+        let own_qdisc = !has_clsact(netlink, index)?;
         self.write_record(name, Record { index, own_qdisc })
     }
 
-    fn attach_noted(
+    /// Attaches, by name and index. Where it is attached already nothing changes.
+    pub(super) fn attach(
+        &self,
         netlink: &mut Netlink,
         program: BorrowedFd<'_>,
-        interfaces: &[(&IfName, u32)],
-    ) -> io::Result<Vec<io::Result<()>>> {
-        let group = |(_, index): &(&IfName, u32)| {
-            let qdisc = RouteNetlinkMessage::NewQueueDiscipline(qdisc(*index));
-            // Without EXCL, the kernel exchanges the program of a filter that is there in one step.
-            let filter = RouteNetlinkMessage::NewTrafficFilter(filter(*index, Some(program)));
-            vec![
-                Request::new(qdisc, NLM_F_CREATE | NLM_F_EXCL),
-                Request::new(filter, NLM_F_CREATE),
-            ]
-        };
-        let answers = netlink.groups(interfaces.iter().map(group).collect())?;
-        let whole = |mut answers: Vec<Answer>| match (answers.pop(), answers.pop()) {
-            (Some(filter), Some(Err(error))) if error.raw_os_error() == Some(libc::EEXIST) => {
-                filter.map(drop)
-            }
-            (Some(filter), Some(qdisc)) => qdisc.and(filter).map(drop),
-            _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-        };
-        Ok(answers.into_iter().map(whole).collect())
+        name: &IfName,
+        index: u32,
+    ) -> io::Result<()> {
+        self.note(netlink, name, index)?;
+        let qdisc = RouteNetlinkMessage::NewQueueDiscipline(tc::qdisc(index, "clsact"));
+        match netlink.one(qdisc, NLM_F_CREATE | NLM_F_EXCL) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            other => _ = other?,
+        }
+        // Without EXCL, the kernel exchanges the program of a filter that is there in one step.
+        let filter = RouteNetlinkMessage::NewTrafficFilter(filter(index, Some(program)));
+        netlink.one(filter, NLM_F_CREATE).map(drop)
     }
 
-    fn detach_one(&self, netlink: &mut Netlink, name: &IfName) -> io::Result<()> {
+    /// Detaches. Where it is not attached, or the interface is gone, only the record goes.
+    pub(super) fn detach(&self, netlink: &mut Netlink, name: &IfName) -> io::Result<()> {
         if let Some(record) = self.record(name)? {
             match take_off(netlink, record) {
                 // The interface is gone, and the filter with it.
@@ -138,74 +120,17 @@ impl Clsact {
         }
         self.pins.remove(name)
     }
-}
 
-impl Attacher for Clsact {
-    fn name(&self) -> &'static str {
-        "clsact"
-    }
-
-    fn attach(
-        &mut self,
-        netlink: &mut Netlink,
-        program: BorrowedFd<'_>,
-        interfaces: &[(&IfName, u32)],
-    ) -> Vec<io::Result<()>> {
-        let noted: Vec<_> = interfaces
-            .iter()
-            .map(|(name, index)| self.note(netlink, name, *index))
-            .collect();
-        let ready: Vec<_> = interfaces
-            .iter()
-            .zip(&noted)
-            .filter(|(_, noted)| noted.is_ok())
-            .map(|(at, _)| *at)
-            .collect();
-        let mut attached = match Self::attach_noted(netlink, program, &ready) {
-            Ok(attached) => attached.into_iter(),
-            Err(error) => {
-                return interfaces
-                    .iter()
-                    .map(|_| Err(io::Error::new(error.kind(), error.to_string())))
-                    .collect();
-            }
-        };
-        noted
-            .into_iter()
-            .map(|noted| noted.and_then(|()| attached.next().unwrap_or(Ok(()))))
-            .collect()
-    }
-
-    fn detach(&mut self, netlink: &mut Netlink, interfaces: &[&IfName]) -> Vec<io::Result<()>> {
-        interfaces
-            .iter()
-            .map(|name| self.detach_one(netlink, name))
-            .collect()
-    }
-
-    fn is_attached(&self, netlink: &mut Netlink, name: &IfName, index: u32) -> io::Result<bool> {
+    /// Whether it is attached to this interface: name and index, for names come back with other interfaces.
+    pub(super) fn is_attached(&self, netlink: &mut Netlink, name: &IfName, index: u32) -> io::Result<bool> {
         if self.record(name)?.is_none_or(|record| record.index != index) {
             return Ok(false);
         }
         has_our_filter(netlink, index)
     }
 
-    fn all(&self) -> io::Result<Vec<IfName>> {
-        self.pins.all()
-    }
-
-    fn all_of(&self, interfaces: &mut dyn Iterator<Item = &IfName>) -> Vec<IfName> {
-        interfaces
-            .filter(|name| self.pins.exists(name))
-            .cloned()
-            .collect()
-    }
-
-    fn forget(&mut self, interface: &IfName) -> io::Result<()> {
-        self.pins.remove(interface)
-    }
-
-    fn replace(&mut self, netlink: &mut Netlink, program: BorrowedFd<'_>) -> io::Result<()> {
+    /// Puts another program in the place of the attached one everywhere; no packet sees neither or both.
+    pub(super) fn replace(&self, netlink: &mut Netlink, program: BorrowedFd<'_>) -> io::Result<()> {
         for name in self.pins.all()? {
             let Some(record) = self.record(&name)? else {
                 continue;
@@ -230,21 +155,17 @@ fn take_off(netlink: &mut Netlink, record: Record) -> io::Result<()> {
     let in_use = filters(netlink, record.index, INGRESS, |_| true)?
         || filters(netlink, record.index, EGRESS, |_| true)?;
     if record.own_qdisc && !in_use && has_clsact(netlink, record.index)? {
-        netlink.one(RouteNetlinkMessage::DelQueueDiscipline(qdisc(record.index)), 0)?;
+        netlink.one(
+            RouteNetlinkMessage::DelQueueDiscipline(tc::qdisc(record.index, "clsact")),
+            0,
+        )?;
     }
     Ok(())
 }
 
 fn has_our_filter(netlink: &mut Netlink, index: u32) -> io::Result<bool> {
     let name = filter_name();
-    filters(netlink, index, INGRESS, |filter| {
-        let options = filter.attributes.iter().filter_map(|attribute| match attribute {
-            TcAttribute::Options(options) => Some(options),
-            _ => None,
-        });
-        let named = |option: &TcOption| matches!(option, TcOption::Bpf(TcFilterBpfOption::ProgName(found)) if *found == name);
-        filter.header.info >> 16 == PREFERENCE && options.flatten().any(named)
-    })
+    filters(netlink, index, INGRESS, |filter| tc::is_filter(filter, &name))
 }
 
 /// Whether a filter at this hook satisfies `test`. An interface without the hook has none.
@@ -252,17 +173,13 @@ fn filters(
     netlink: &mut Netlink,
     index: u32,
     parent: TcHandle,
-    test: impl Fn(&TcMessage) -> bool,
+    test: impl Fn(&RouteNetlinkMessage) -> bool,
 ) -> io::Result<bool> {
-    let mut query = message(index);
+    let mut query = tc::message(index);
     query.header.parent = parent;
-    let found = netlink.dump(
-        &RouteNetlinkMessage::GetTrafficFilter(query),
-        |message| match message {
-            RouteNetlinkMessage::NewTrafficFilter(filter) => test(&filter).then_some(()),
-            _ => None,
-        },
-    );
+    let found = netlink.dump(&RouteNetlinkMessage::GetTrafficFilter(query), |message| {
+        (matches!(message, RouteNetlinkMessage::NewTrafficFilter(_)) && test(&message)).then_some(())
+    });
     match found {
         Ok(found) => Ok(!found.is_empty()),
         Err(error)
@@ -278,7 +195,7 @@ fn filters(
 }
 
 fn has_clsact(netlink: &mut Netlink, index: u32) -> io::Result<bool> {
-    let query = RouteNetlinkMessage::GetQueueDiscipline(message(index));
+    let query = RouteNetlinkMessage::GetQueueDiscipline(tc::message(index));
     let found = netlink.dump(&query, |message| match message {
         RouteNetlinkMessage::NewQueueDiscipline(found)
             if u32::try_from(found.header.index) == Ok(index) && found.header.parent == TcHandle::CLSACT =>
@@ -290,35 +207,9 @@ fn has_clsact(netlink: &mut Netlink, index: u32) -> io::Result<bool> {
     Ok(!found.is_empty())
 }
 
-fn message(index: u32) -> TcMessage {
-    TcMessage::with_index(i32::try_from(index).unwrap_or(i32::MAX))
-}
-
-fn qdisc(index: u32) -> TcMessage {
-    let mut qdisc = message(index);
-    qdisc.header.parent = TcHandle::CLSACT;
-    qdisc.header.handle = TcHandle {
-        major: TcHandle::ROOT.major,
-        minor: 0,
-    };
-    qdisc.attributes.push(TcAttribute::Kind("clsact".to_owned()));
-    qdisc
-}
-
 fn filter(index: u32, program: Option<BorrowedFd<'_>>) -> TcMessage {
-    let mut filter = message(index);
-    filter.header.parent = INGRESS;
-    filter.header.handle = TcHandle::from(HANDLE);
-    filter.header.info = PREFERENCE << 16 | ALL_PROTOCOLS;
-    filter
-        .attributes
-        .push(TcAttribute::Kind(TcFilterBpf::KIND.to_owned()));
-    if let Some(program) = program {
-        filter.attributes.push(TcAttribute::Options(vec![
-            TcOption::Bpf(TcFilterBpfOption::ProgFd(program.as_raw_fd().unsigned_abs())),
-            TcOption::Bpf(TcFilterBpfOption::ProgName(filter_name())),
-            TcOption::Bpf(TcFilterBpfOption::Flags(TcBpfFlags::DirectAction)),
-        ]));
-    }
-    filter
+    let mut place = tc::message(index);
+    place.header.parent = INGRESS;
+    let name = filter_name();
+    tc::filter(place, program.map(|program| (program, name.as_str())))
 }

@@ -16,12 +16,10 @@ use aya::{
 use dataplane_common::{limits::MAX_WIRES, names};
 
 use super::{
-    Backend, Config, LoadError,
-    attach::Attacher,
-    clsact::Clsact,
+    Config, LoadError,
+    attachments::Attachments,
     pins::{Pins, remove},
     preflight,
-    tcx::Tcx,
 };
 use crate::{
     maps::{
@@ -36,7 +34,7 @@ pub(crate) struct Loaded {
     pub(crate) pins: Pins,
     pub(crate) release: String,
     pub(crate) program: OwnedFd,
-    pub(crate) attacher: Box<dyn Attacher>,
+    pub(crate) attachments: Attachments,
     pub(crate) positions: Positions,
     pub(crate) generation: GenerationWord,
     pub(crate) counters: Counters,
@@ -56,11 +54,8 @@ pub(crate) fn load(config: &Config, netlink: &mut Netlink) -> Result<Loaded, Loa
     prepare_maps(&pins, config.max_wires)?;
     let mut ebpf = load_object(config, &pins)?;
     let fresh = load_program(&mut ebpf)?;
-    let mut attacher: Box<dyn Attacher> = match backend {
-        Backend::Clsact => Box::new(Clsact { pins: pins.links() }),
-        Backend::Auto | Backend::Tcx => Box::new(Tcx { pins: pins.links() }),
-    };
-    let program = take_over(&pins, config, fresh, attacher.as_mut(), netlink)?;
+    let attachments = Attachments::new(backend, &config.node, &pins.links());
+    let program = take_over(&pins, config, fresh, &attachments, netlink)?;
     let open = |layout: &Layout| {
         let path = pins.map(layout.name);
         bpf::get_pinned(&path).map_err(LoadError::doing(format!("open the map {}", path.display())))
@@ -83,7 +78,7 @@ pub(crate) fn load(config: &Config, netlink: &mut Netlink) -> Result<Loaded, Loa
         pins,
         release,
         program,
-        attacher,
+        attachments,
         positions,
         generation,
         counters,
@@ -118,7 +113,14 @@ fn prepare_maps(pins: &Pins, max_wires: u32) -> Result<(), LoadError> {
         .links()
         .all()
         .map_err(LoadError::doing("list the pinned links"))?;
-    if !links.is_empty() {
+    // Host ends have no pins: what is in the table says whether there are wires.
+    let positions = pins.map(names::MAP_POSITIONS);
+    let has_wires = match bpf::get_pinned(&positions) {
+        Ok(map) => Positions::new(map, 1).and_then(|table| Ok(!table.all()?.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    };
+    if !links.is_empty() || has_wires.map_err(LoadError::doing(format!("read {}", positions.display())))? {
         let pinned = entries / dataplane_common::limits::POSITIONS_PER_WIRE;
         return Err(LoadError::TableSize {
             path: pins.root().to_owned(),
@@ -197,7 +199,7 @@ fn take_over(
     pins: &Pins,
     config: &Config,
     fresh: OwnedFd,
-    attacher: &mut dyn Attacher,
+    attachments: &Attachments,
     netlink: &mut Netlink,
 ) -> Result<OwnedFd, LoadError> {
     let path = pins.program(config.event_sample);
@@ -208,7 +210,7 @@ fn take_over(
             return Ok(pinned);
         }
     }
-    attacher
+    attachments
         .replace(netlink, fresh.as_fd())
         .map_err(LoadError::doing("put the new program under the wires"))?;
     let replace_pin = || {

@@ -93,6 +93,13 @@ impl LinkPins {
         self.path(interface).symlink_metadata().is_ok()
     }
 
+    /// Whether the file of an interface is a record, not a link.
+    pub(crate) fn is_symlink(&self, interface: &IfName) -> bool {
+        self.path(interface)
+            .symlink_metadata()
+            .is_ok_and(|found| found.is_symlink())
+    }
+
     /// Removes the file of an interface; one that is not there is removed.
     pub(crate) fn remove(&self, interface: &IfName) -> io::Result<()> {
         remove(&self.path(interface))

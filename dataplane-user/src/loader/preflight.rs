@@ -18,7 +18,7 @@ const CAP_NET_ADMIN: (u32, &str) = (12, "CAP_NET_ADMIN");
 const CAP_SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
 const CAP_BPF: (u32, &str) = (39, "CAP_BPF");
 
-/// The kernel's release and what it is attached with.
+/// The kernel's release and what to attach with: `Auto` stays only where the kernel has tcx.
 pub(super) fn check(bpffs: &Path, backend: Backend) -> Result<(String, Backend), LoadError> {
     let status =
         std::fs::read_to_string("/proc/self/status").map_err(LoadError::doing("read /proc/self/status"))?;
@@ -35,8 +35,7 @@ pub(super) fn check(bpffs: &Path, backend: Backend) -> Result<(String, Backend),
         return Err(LoadError::OldKernel { release });
     }
     let backend = match backend {
-        Backend::Auto if version >= TCX_SINCE => Backend::Tcx,
-        Backend::Auto => Backend::Clsact,
+        Backend::Auto if version < TCX_SINCE => Backend::Clsact,
         Backend::Tcx if version < TCX_SINCE => return Err(LoadError::NoTcx { release }),
         chosen => chosen,
     };

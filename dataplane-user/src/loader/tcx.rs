@@ -8,8 +8,8 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
 };
 
-use super::{attach::Attacher, pins::LinkPins};
-use crate::{desired::IfName, netlink::socket::Netlink, sys::bpf};
+use super::pins::LinkPins;
+use crate::{desired::IfName, sys::bpf};
 
 /// Attaches by tcx links.
 pub(crate) struct Tcx {
@@ -26,7 +26,8 @@ impl Tcx {
         }
     }
 
-    fn attach_one(&self, program: BorrowedFd<'_>, name: &IfName, index: u32) -> io::Result<()> {
+    /// Attaches, by name and index. Where it is attached already nothing changes.
+    pub(super) fn attach(&self, program: BorrowedFd<'_>, name: &IfName, index: u32) -> io::Result<()> {
         let path = self.pins.path(name);
         let link = bpf::attach_tcx(program, index)?;
         match bpf::pin(link.as_fd(), &path) {
@@ -40,51 +41,18 @@ impl Tcx {
         self.pins.remove(name)?;
         bpf::pin(link.as_fd(), &path)
     }
-}
 
-impl Attacher for Tcx {
-    fn name(&self) -> &'static str {
-        "tcx"
-    }
-
-    fn attach(
-        &mut self,
-        _netlink: &mut Netlink,
-        program: BorrowedFd<'_>,
-        interfaces: &[(&IfName, u32)],
-    ) -> Vec<io::Result<()>> {
-        interfaces
-            .iter()
-            .map(|(name, index)| self.attach_one(program, name, *index))
-            .collect()
-    }
-
-    fn detach(&mut self, _netlink: &mut Netlink, interfaces: &[&IfName]) -> Vec<io::Result<()>> {
-        // The pin is the link's only reference: without it the kernel takes the program off.
-        interfaces.iter().map(|name| self.pins.remove(name)).collect()
-    }
-
-    fn is_attached(&self, _netlink: &mut Netlink, name: &IfName, index: u32) -> io::Result<bool> {
+    /// Whether it is attached to this interface: name and index, for names come back with other interfaces.
+    pub(super) fn is_attached(&self, name: &IfName, index: u32) -> io::Result<bool> {
         Ok(self.pinned_at(name)? == Some(index))
     }
 
-    fn all(&self) -> io::Result<Vec<IfName>> {
-        self.pins.all()
-    }
-
-    fn all_of(&self, interfaces: &mut dyn Iterator<Item = &IfName>) -> Vec<IfName> {
-        interfaces
-            .filter(|name| self.pins.exists(name))
-            .cloned()
-            .collect()
-    }
-
-    fn forget(&mut self, interface: &IfName) -> io::Result<()> {
-        self.pins.remove(interface)
-    }
-
-    fn replace(&mut self, _netlink: &mut Netlink, program: BorrowedFd<'_>) -> io::Result<()> {
+    /// Puts another program in the place of the attached one everywhere; no packet sees neither or both.
+    pub(super) fn replace(&self, program: BorrowedFd<'_>) -> io::Result<()> {
         for name in self.pins.all()? {
+            if self.pins.is_symlink(&name) {
+                continue;
+            }
             let link = bpf::get_pinned(&self.pins.path(&name))?;
             // A link whose interface is gone takes no program; the first full pass removes it.
             if bpf::tcx_ifindex(link.as_fd())?.is_some_and(|index| index != 0) {

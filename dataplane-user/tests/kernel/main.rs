@@ -1,6 +1,7 @@
 //! The datapath half on this machine's kernel: root, namespaces and a bpffs of its own per test.
 #![expect(clippy::expect_used, reason = "tests")]
 
+mod block;
 mod others;
 mod restart;
 mod scale;

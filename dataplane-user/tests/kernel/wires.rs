@@ -8,7 +8,7 @@ use tieline_lab::{Leftovers, NetNs, PingPlan, Watch, ping};
 
 use crate::world::{World, all_well, client_ip, endpoint_ip, endpoint_ip6, remove, upsert, wire};
 
-pub(crate) const BACKENDS: [Backend; 2] = [Backend::Tcx, Backend::Clsact];
+pub(crate) const BACKENDS: [Backend; 3] = [Backend::Auto, Backend::Clsact, Backend::Tcx];
 
 fn quick() -> PingPlan {
     PingPlan {
