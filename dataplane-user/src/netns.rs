@@ -1,7 +1,7 @@
 //! Network namespaces: opening them, knowing them, and working inside.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::BTreeMap,
     fs::File,
     io,
     os::{
@@ -68,32 +68,81 @@ impl Netns {
     }
 }
 
-/// Runs `work` with a netlink socket inside each of the namespaces, on one thread that is never used for anything
-/// else; results are in order.
+/// Runs `work` with a netlink socket inside each of the namespaces, once for all that is to be done in one, on one
+/// thread that is never used for anything else. Results are in order; a namespace that is not there any more is
+/// an obstacle. One namespace is open at a time.
 pub(crate) fn visit<I: Sync, T: Send>(
-    places: &[(&Netns, I)],
-    work: impl Fn(&mut Netlink, &I) -> io::Result<T> + Sync,
-) -> Vec<io::Result<T>> {
+    places: &[(&NetnsRef, I)],
+    own: NetnsId,
+    work: impl Fn(&mut Netlink, &[&I]) -> Vec<io::Result<T>> + Sync,
+) -> Vec<Result<io::Result<T>, Obstacle>> {
     if places.is_empty() {
         return Vec::new();
     }
+    let mut groups: BTreeMap<NetnsId, Vec<usize>> = BTreeMap::new();
+    for (position, (netns, _)) in places.iter().enumerate() {
+        groups.entry(netns.id).or_default().push(position);
+    }
     let all = || {
-        // Several places of one namespace share a socket.
-        let mut open: BTreeMap<NetnsId, Netlink> = BTreeMap::new();
-        let one = |(netns, item): &(&Netns, I)| {
-            let netlink = match open.entry(identity(&netns.0)?) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    setns(netns, CloneFlags::CLONE_NEWNET)?;
-                    entry.insert(Netlink::open()?)
-                }
-            };
-            work(netlink, item)
-        };
-        places.iter().map(one).collect()
+        let visited = groups.values().flat_map(|group| {
+            let members: Vec<_> = group
+                .iter()
+                .filter_map(|position| places.get(*position))
+                .collect();
+            group.iter().copied().zip(visit_one(&members, own, &work))
+        });
+        let mut visited: Vec<_> = visited.collect();
+        visited.sort_unstable_by_key(|(position, _)| *position);
+        visited.into_iter().map(|(_, result)| result).collect()
     };
     std::thread::scope(|scope| match scope.spawn(all).join() {
         Ok(results) => results,
         Err(panic) => std::panic::resume_unwind(panic),
     })
+}
+
+/// All that is to be done in one namespace, which may have several paths.
+fn visit_one<I, T>(
+    members: &[&(&NetnsRef, I)],
+    own: NetnsId,
+    work: impl Fn(&mut Netlink, &[&I]) -> Vec<io::Result<T>>,
+) -> Vec<Result<io::Result<T>, Obstacle>> {
+    let mut paths: BTreeMap<&Path, Result<(), Obstacle>> = BTreeMap::new();
+    let mut inside = None;
+    for (netns, _) in members {
+        paths.entry(&netns.path).or_insert_with(|| {
+            let netns = Netns::open(netns, own)?;
+            inside.get_or_insert_with(|| {
+                setns(&netns, CloneFlags::CLONE_NEWNET)?;
+                Netlink::open()
+            });
+            Ok(())
+        });
+    }
+    let found = |netns: &NetnsRef| paths.get(netns.path.as_path()).cloned().unwrap_or(Ok(()));
+    let items: Vec<&I> = members
+        .iter()
+        .filter(|(netns, _)| found(netns).is_ok())
+        .map(|(_, item)| item)
+        .collect();
+    let mut done = match inside {
+        Some(Ok(mut netlink)) => work(&mut netlink, &items),
+        Some(Err(error)) => all_failed(&error, items.len()),
+        None => Vec::new(),
+    }
+    .into_iter();
+    let missing = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+    members
+        .iter()
+        .map(|(netns, _)| found(netns).map(|()| done.next().unwrap_or_else(missing)))
+        .collect()
+}
+
+/// One error for many.
+pub(crate) fn all_failed<T>(error: &io::Error, count: usize) -> Vec<io::Result<T>> {
+    let copy = || match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    };
+    std::iter::repeat_with(|| Err(copy())).take(count).collect()
 }

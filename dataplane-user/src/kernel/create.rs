@@ -13,10 +13,19 @@ use crate::{
     ownership::Managed,
 };
 
+/// How many namespaces are open at a time, below any usual limit on open files.
+const OPEN_AT_ONCE: usize = 256;
+
 impl Kernel {
     /// One group of requests per pair, see [`link::create`]. A name that is taken in the agent's namespace was found
     /// by the look before; one that is taken in the workload's is the kernel's `EEXIST`.
     pub(super) fn create_pairs(&mut self, ends: &[&NewEnd]) -> Results<u32> {
+        ends.chunks(OPEN_AT_ONCE)
+            .flat_map(|ends| self.create_some(ends))
+            .collect()
+    }
+
+    fn create_some(&mut self, ends: &[&NewEnd]) -> Results<u32> {
         let opened: Vec<Result<Netns, Obstacle>> = ends
             .iter()
             .map(|end| Netns::open(&end.end.netns, self.own))

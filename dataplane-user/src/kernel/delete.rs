@@ -9,11 +9,8 @@ use crate::{
     ownership::Managed,
 };
 
-/// From this many on, a group is deleted: the kernel waits for a grace period once, not once for each, and that
-/// outweighs reading the group back.
+/// From this many on, a group is deleted: the kernel waits for a grace period once, not once for each.
 const GROUP_FROM: usize = 2;
-/// How many numbers to try when others use the same group.
-const GROUP_TRIES: usize = 4;
 
 impl Kernel {
     pub(super) fn delete_links(&mut self, links: &[&Managed]) -> Results<()> {
@@ -31,22 +28,12 @@ impl Kernel {
     }
 
     fn delete_grouped(&mut self, links: &[&Managed]) -> io::Result<()> {
-        let mut last = io::Error::from(io::ErrorKind::ResourceBusy);
-        for _ in 0..GROUP_TRIES {
-            let group = match self.group {
-                Some(group) => group,
-                None => link::unused_group(&mut self.netlink)?,
-            };
-            self.group = Some(group);
-            match link::delete_as_group(&mut self.netlink, group, links) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                    self.group = None;
-                    last = error;
-                }
-                other => return other,
-            }
-        }
-        Err(last)
+        let group = match self.group {
+            Some(group) => group,
+            None => link::unused_group(&mut self.netlink)?,
+        };
+        self.group = Some(group);
+        link::delete_as_group(&mut self.netlink, group, links)
     }
 
     fn delete_singly(&mut self, links: &[&Managed]) -> Vec<io::Result<()>> {

@@ -1,18 +1,21 @@
 //! Inside workloads' namespaces: looking at their ends, and changing them.
 
-use std::io;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use super::Kernel;
 use crate::{
     datapath::{OpError, Results},
-    desired::IfName,
+    desired::{IfName, NetnsId, NetnsRef},
     netlink::{
         inner::{self, About},
         link::{self, LinkState},
-        socket::Netlink,
+        socket::{Answer, Netlink},
     },
-    netns::{Netns, visit},
-    observed::Inner,
+    netns::{all_failed, visit},
+    observed::{Inner, Obstacle},
     op::InnerChange,
     outcome::FailureKind,
 };
@@ -30,48 +33,84 @@ pub(super) enum Found {
     Ours(Inner),
 }
 
+/// From this many names on, all interfaces of the namespace are read in place of each by itself.
+const READ_ALL_FROM: usize = 64;
+
 /// Looks at places, one result each.
-pub(super) fn look(places: &[(&Netns, Place<'_>)]) -> Vec<io::Result<Found>> {
-    visit(places, |netlink, place| {
-        let Some(found) = link::found(netlink.batch(vec![link::get(place.name)])?.remove(0))? else {
+pub(super) fn look(
+    places: &[(&NetnsRef, Place<'_>)],
+    own: NetnsId,
+) -> Vec<Result<io::Result<Found>, Obstacle>> {
+    visit(places, own, |netlink, places| {
+        look_at(netlink, places).unwrap_or_else(|error| all_failed(&error, places.len()))
+    })
+}
+
+/// All places of one namespace.
+fn look_at(netlink: &mut Netlink, places: &[&Place<'_>]) -> io::Result<Vec<io::Result<Found>>> {
+    let links = links_of(
+        netlink,
+        &places.iter().map(|place| place.name).collect::<Vec<_>>(),
+    )?;
+    // The two ends of a veth name each other.
+    let is_pair = |found: &LinkState, host: &LinkState| {
+        host.peer == Some(found.index) && found.peer == Some(host.index)
+    };
+    let ours: Vec<&LinkState> = places
+        .iter()
+        .filter_map(|place| {
+            let (found, host) = (links.get(place.name)?, place.host?);
+            is_pair(found, host).then_some(found)
+        })
+        .collect();
+    let mut read = inner::read_all(netlink, &ours)?;
+    let found = |place: &&Place<'_>| {
+        let Some(found) = links.get(place.name) else {
             return Ok(Found::Nothing);
         };
-        // The two ends of a veth name each other.
-        let pair = |host: &&LinkState| host.peer == Some(found.index) && found.peer == Some(host.index);
-        match place.host.filter(pair) {
-            Some(_) => Ok(Found::Ours(inner::read(netlink, &found)?)),
-            None => Ok(Found::Foreign),
-        }
-    })
+        let ours = place.host.filter(|host| is_pair(found, host));
+        Ok(match ours.and_then(|_| read.remove(&found.index)) {
+            Some(inner) => Found::Ours(inner),
+            None => Found::Foreign,
+        })
+    };
+    Ok(places.iter().map(found).collect())
+}
+
+fn links_of(netlink: &mut Netlink, names: &[&IfName]) -> io::Result<BTreeMap<IfName, LinkState>> {
+    let found: Vec<LinkState> = if names.len() < READ_ALL_FROM {
+        let answers = netlink.batch(names.iter().map(|name| link::get(name)).collect())?;
+        let links = answers
+            .into_iter()
+            .map(link::found)
+            .collect::<io::Result<Vec<_>>>()?;
+        links.into_iter().flatten().collect()
+    } else {
+        let wanted: BTreeSet<&IfName> = names.iter().copied().collect();
+        link::all(netlink, |link| wanted.contains(&link.name))?
+    };
+    Ok(found.into_iter().map(|link| (link.name.clone(), link)).collect())
 }
 
 impl Kernel {
     pub(super) fn configure_inside(&mut self, changes: &[&InnerChange]) -> Results<()> {
-        let opened: Vec<_> = changes
-            .iter()
-            .map(|change| Netns::open(&change.netns, self.own))
-            .collect();
-        let places: Vec<(&Netns, &InnerChange)> = opened
-            .iter()
-            .zip(changes)
-            .filter_map(|(netns, change)| Some((netns.as_ref().ok()?, *change)))
-            .collect();
-        let mut visited = visit(&places, |netlink, change| Ok(configure(netlink, change))).into_iter();
-        let result = |(netns, change): (&Result<Netns, _>, &&InnerChange)| match netns {
-            Err(obstacle) => {
-                let obstacle: &crate::observed::Obstacle = obstacle;
-                Err(OpError {
-                    kind: obstacle.kind(),
-                    message: obstacle.to_string(),
-                    field: obstacle.field(),
-                })
+        let places: Vec<_> = changes.iter().map(|change| (&change.netns, *change)).collect();
+        let visited = visit(&places, self.own, |netlink, changes| {
+            let done = configure(netlink, changes);
+            match done {
+                Ok(done) => done.into_iter().map(Ok).collect(),
+                Err(error) => all_failed(&error, changes.len()),
             }
-            Ok(_) => visited
-                .next()
-                .unwrap_or(Ok(Ok(())))
-                .unwrap_or_else(|error| Err(failed(change, "enter", &error))),
+        });
+        let result = |(change, visited): (&&InnerChange, Result<io::Result<_>, Obstacle>)| match visited {
+            Ok(done) => done.unwrap_or_else(|error| Err(failed(change, "configure", &error))),
+            Err(obstacle) => Err(OpError {
+                kind: obstacle.kind(),
+                message: obstacle.to_string(),
+                field: obstacle.field(),
+            }),
         };
-        opened.iter().zip(changes).map(result).collect()
+        changes.iter().zip(visited).map(result).collect()
     }
 }
 
@@ -80,22 +119,41 @@ fn failed(change: &InnerChange, what: &str, error: &io::Error) -> OpError {
     OpError::kernel(format!("cannot {what} {} in {path}: {error}", change.name))
 }
 
-fn configure(netlink: &mut Netlink, change: &InnerChange) -> Result<(), OpError> {
-    let found = netlink
-        .batch(vec![link::get(&change.name)])
-        .and_then(|mut answers| link::found(answers.remove(0)));
-    let link = match found {
-        Ok(Some(link)) => link,
-        Ok(None) => return Err(failed(change, "find", &io::Error::from(io::ErrorKind::NotFound))),
-        Err(error) => return Err(failed(change, "find", &error)),
-    };
-    let (about, requests): (Vec<_>, Vec<_>) = inner::requests(change, link.index).into_iter().unzip();
-    let answers = netlink
-        .batch(requests)
-        .map_err(|error| failed(change, "configure", &error))?;
-    for (about, answer) in about.iter().zip(answers) {
+/// All changes in one namespace: the requests of all go together, and each has its own answers.
+fn configure(netlink: &mut Netlink, changes: &[&&InnerChange]) -> io::Result<Results<()>> {
+    let links = links_of(
+        netlink,
+        &changes.iter().map(|change| &change.name).collect::<Vec<_>>(),
+    )?;
+    let (mut abouts, mut groups) = (Vec::new(), Vec::new());
+    for change in changes {
+        let requests = links
+            .get(&change.name)
+            .map_or_else(Vec::new, |link| inner::requests(change, link.index));
+        let (about, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+        abouts.push(about);
+        groups.push(requests);
+    }
+    let answers = netlink.groups(groups)?;
+    let mut results = Vec::with_capacity(changes.len());
+    for ((change, about), answers) in changes.iter().zip(&abouts).zip(answers) {
+        results.push(match links.get(&change.name) {
+            None => Err(failed(change, "find", &io::Error::from(io::ErrorKind::NotFound))),
+            Some(link) => judge(netlink, change, link, about.iter().zip(answers)),
+        });
+    }
+    Ok(results)
+}
+
+fn judge<'a>(
+    netlink: &mut Netlink,
+    change: &InnerChange,
+    link: &LinkState,
+    answers: impl Iterator<Item = (&'a About, Answer)>,
+) -> Result<(), OpError> {
+    for (about, answer) in answers {
         let Err(error) = answer else { continue };
-        if !is_harmless(netlink, &link, about, &error) {
+        if !is_harmless(netlink, link, about, &error) {
             return Err(explain(change, about, &error));
         }
     }

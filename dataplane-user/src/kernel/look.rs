@@ -10,7 +10,6 @@ use crate::{
     datapath::ObserveError,
     desired::{IfName, VethEnd},
     netlink::link::{self, LinkState},
-    netns::Netns,
     observed::{HostInterface, Look, Observed, Obstacle, Scope, Want},
     ownership::Managed,
 };
@@ -50,12 +49,17 @@ impl Kernel {
             .map(|(index, _)| index)
             .collect();
         let node = &self.scope;
-        let wanted = |link: &LinkState| {
-            names.contains(&link.name)
-                || positions.contains(&link.index)
-                || Managed::recognise(node, link.index, &link.name, link.alias.as_deref()).is_some()
-        };
-        let links = link::all(&mut self.netlink, wanted)?;
+        let wanted = |link: &LinkState| names.contains(&link.name) || positions.contains(&link.index);
+        let group = self.group;
+        let strangers = std::cell::Cell::new(false);
+        let links = link::all(&mut self.netlink, |link| {
+            let ours = Managed::recognise(node, link.index, &link.name, link.alias.as_deref()).is_some();
+            strangers.set(strangers.get() || (!ours && group == Some(link.group)));
+            ours || wanted(link)
+        })?;
+        if strangers.get() {
+            self.group = None;
+        }
         Ok(links.into_iter().map(|link| (link.name.clone(), link)).collect())
     }
 
@@ -177,10 +181,7 @@ impl Kernel {
                 // Nothing is there yet. Whether the name is free is found out by making it, which costs less than a
                 // visit; a full pass does look, so that a wire that fails again and again is not made each time.
                 (Want::Veth(_), None) if !scope.everything => {}
-                (Want::Veth(end), _) => match Netns::open(&end.netns, self.own) {
-                    Ok(netns) => places.push((netns, (look, end))),
-                    Err(obstacle) => _ = observed.obstacles.insert(look.host.clone(), obstacle),
-                },
+                (Want::Veth(end), _) => places.push((look, end)),
                 (Want::Existing, None) => {
                     let obstacle = Obstacle::InterfaceGone {
                         name: look.host.clone(),
@@ -190,20 +191,23 @@ impl Kernel {
                 (Want::Existing | Want::Nothing, _) => {}
             }
         }
-        let visits: Vec<(&Netns, Place<'_>)> = places
-            .iter()
-            .map(|(netns, (look, end))| {
-                (
-                    netns,
-                    Place {
-                        name: &end.name,
-                        host: links.get(&look.host),
-                    },
-                )
-            })
-            .collect();
-        for ((_, (look, end)), found) in places.iter().zip(super::inside::look(&visits)) {
-            match found.map_err(unreadable("a workload's interface"))? {
+        let mut visits = Vec::with_capacity(places.len());
+        for (look, end) in &places {
+            let place = Place {
+                name: &end.name,
+                host: links.get(&look.host),
+            };
+            visits.push((&end.netns, place));
+        }
+        for ((look, end), found) in places.iter().zip(super::inside::look(&visits, self.own)) {
+            let found = match found {
+                Ok(found) => found.map_err(unreadable("a workload's interface"))?,
+                Err(obstacle) => {
+                    observed.obstacles.insert(look.host.clone(), obstacle);
+                    continue;
+                }
+            };
+            match found {
                 super::inside::Found::Ours(inner) => {
                     if let Some(interface) = observed.interfaces.get_mut(&look.host) {
                         interface.inner = Some(inner);

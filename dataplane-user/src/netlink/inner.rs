@@ -1,7 +1,7 @@
 //! The workload's end of a veth: addresses, routes and neighbours, read and changed in the workload's namespace.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -28,26 +28,64 @@ use crate::{
     op::InnerChange,
 };
 
+/// From this many interfaces of a namespace on, everything in it is read at once in place of each by itself.
+const READ_ALL_FROM: usize = 8;
+
 /// Reads what is set up at an interface of this namespace.
 pub(crate) fn read(netlink: &mut Netlink, link: &LinkState) -> io::Result<Inner> {
-    Ok(Inner {
-        mac: link.mac.unwrap_or(Mac([0; 6])),
-        mtu: link.mtu,
-        up: link.up,
-        addresses: addresses(netlink, link.index)?,
-        routes: routes(netlink, link.index)?,
-        neighbours: neighbours(netlink, link.index)?,
-    })
+    let found = read_all(netlink, &[link])?.remove(&link.index);
+    found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
-fn addresses(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<Owned<IpNet>>> {
+/// Reads what is set up at interfaces of this namespace, by index.
+pub(crate) fn read_all(netlink: &mut Netlink, links: &[&LinkState]) -> io::Result<BTreeMap<u32, Inner>> {
+    let empty = |link: &&LinkState| {
+        let inner = Inner {
+            mac: link.mac.unwrap_or(Mac([0; 6])),
+            mtu: link.mtu,
+            up: link.up,
+            addresses: BTreeSet::new(),
+            routes: BTreeSet::new(),
+            neighbours: BTreeSet::new(),
+        };
+        (link.index, inner)
+    };
+    let mut found: BTreeMap<u32, Inner> = links.iter().map(empty).collect();
+    let scopes: Vec<Option<u32>> = if links.len() < READ_ALL_FROM {
+        links.iter().map(|link| Some(link.index)).collect()
+    } else {
+        vec![None]
+    };
+    for only in scopes {
+        for (index, address) in addresses(netlink, only)? {
+            found.get_mut(&index).map(|inner| inner.addresses.insert(address));
+        }
+        for (index, route) in routes(netlink, only)? {
+            found.get_mut(&index).map(|inner| inner.routes.insert(route));
+        }
+        for (index, neighbour) in neighbours(netlink, only)? {
+            found
+                .get_mut(&index)
+                .map(|inner| inner.neighbours.insert(neighbour));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether an answer is about an interface that was asked for: kernels may send more than that.
+fn wanted(only: Option<u32>, index: u32) -> bool {
+    only.is_none_or(|only| only == index)
+}
+
+fn addresses(netlink: &mut Netlink, only: Option<u32>) -> io::Result<Vec<(u32, Owned<IpNet>)>> {
     let mut query = AddressMessage::default();
-    query.header.index = index;
-    let found = netlink.dump(&RouteNetlinkMessage::GetAddress(query), |message| match message {
-        RouteNetlinkMessage::NewAddress(message) if message.header.index == index => address(&message),
+    query.header.index = only.unwrap_or(0);
+    netlink.dump(&RouteNetlinkMessage::GetAddress(query), |message| match message {
+        RouteNetlinkMessage::NewAddress(message) if wanted(only, message.header.index) => {
+            Some((message.header.index, address(&message)?))
+        }
         _ => None,
-    })?;
-    Ok(found.into_iter().collect())
+    })
 }
 
 fn address(message: &AddressMessage) -> Option<Owned<IpNet>> {
@@ -64,16 +102,18 @@ fn address(message: &AddressMessage) -> Option<Owned<IpNet>> {
     Some(Owned { value, ours })
 }
 
-fn routes(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<Owned<Route>>> {
-    let mut all = BTreeSet::new();
+fn routes(netlink: &mut Netlink, only: Option<u32>) -> io::Result<Vec<(u32, Owned<Route>)>> {
+    let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut query = RouteMessage::default();
         query.header.address_family = family;
         query.header.table = RouteHeader::RT_TABLE_MAIN;
-        query.attributes.push(RouteAttribute::Oif(index));
+        query.attributes.extend(only.map(RouteAttribute::Oif));
         all.extend(
             netlink.dump(&RouteNetlinkMessage::GetRoute(query), |message| match message {
-                RouteNetlinkMessage::NewRoute(message) => route(&message, index),
+                RouteNetlinkMessage::NewRoute(message) => {
+                    route(&message).filter(|(index, _)| wanted(only, *index))
+                }
                 _ => None,
             })?,
         );
@@ -81,7 +121,8 @@ fn routes(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<Owned<Route>
     Ok(all)
 }
 
-fn route(message: &RouteMessage, index: u32) -> Option<Owned<Route>> {
+/// A route and the interface that it leads through.
+fn route(message: &RouteMessage) -> Option<(u32, Owned<Route>)> {
     let header = &message.header;
     if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
         return None;
@@ -105,10 +146,8 @@ fn route(message: &RouteMessage, index: u32) -> Option<Owned<Route>> {
     }
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
     let ours = header.protocol == RouteProtocol::Other(PROTOCOL);
-    (out == Some(index)).then_some(Owned {
-        value: Route { prefix, next_hop },
-        ours,
-    })
+    let value = Route { prefix, next_hop };
+    Some((out?, Owned { value, ours }))
 }
 
 const fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -119,19 +158,18 @@ const fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-fn neighbours(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<Owned<Neighbour>>> {
+fn neighbours(netlink: &mut Netlink, only: Option<u32>) -> io::Result<Vec<(u32, Owned<Neighbour>)>> {
     let mut query = NeighbourMessage::default();
-    query.attributes.push(NeighbourAttribute::IfIndex(index));
-    let found = netlink.dump(
+    query.attributes.extend(only.map(NeighbourAttribute::IfIndex));
+    netlink.dump(
         &RouteNetlinkMessage::GetNeighbour(query),
         |message| match message {
-            RouteNetlinkMessage::NewNeighbour(message) if message.header.ifindex == index => {
-                neighbour(&message)
+            RouteNetlinkMessage::NewNeighbour(message) if wanted(only, message.header.ifindex) => {
+                Some((message.header.ifindex, neighbour(&message)?))
             }
             _ => None,
         },
-    )?;
-    Ok(found.into_iter().collect())
+    )
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<Owned<Neighbour>> {

@@ -146,11 +146,12 @@ pub(crate) fn create(new: &NewEnd, netns: BorrowedFd<'_>) -> Vec<Request> {
     set_flags(&mut mark, HOST_SET, HOST_CLEARED);
     let mut size = named(&new.host);
     size.attributes.push(LinkAttribute::Mtu(new.mtu));
-    let mut silent = named(&new.host);
-    silence(&mut silent);
+    // The kernel reads the flags first: the end is up before the mode for IPv6 addresses is set. No address is made
+    // before there is a carrier, and the other end is down.
     let mut up = named(&new.host);
-    set_flags(&mut up, LinkFlags::Up, LinkFlags::empty());
-    let set = [mark, size, silent, up].map(|message| Request::new(RouteNetlinkMessage::SetLink(message), 0));
+    silence(&mut up);
+    set_flags(&mut up, HOST_SET | LinkFlags::Up, HOST_CLEARED);
+    let set = [mark, size, up].map(|message| Request::new(RouteNetlinkMessage::SetLink(message), 0));
     let make = Request::new(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL);
     std::iter::once(make)
         .chain(set)
@@ -189,29 +190,23 @@ pub(crate) fn delete(link: &Managed) -> Request {
 
 /// Deletes interfaces of ours as one group, which costs the kernel one grace period in place of one each.
 ///
-/// They are moved to `group`, the group is read back, and only when it holds nothing but the given interfaces is it
-/// deleted; else the error is `ResourceBusy`, and another group must be taken.
+/// They are moved to `group`, which is a number that nobody else uses, see [`unused_group`], and the group is deleted.
 pub(crate) fn delete_as_group(netlink: &mut Netlink, group: u32, links: &[&Managed]) -> io::Result<()> {
     let join = |link: &&Managed| {
         let mut message = indexed(link.index());
         message.attributes.push(LinkAttribute::Group(group));
         Request::new(RouteNetlinkMessage::SetLink(message), 0)
     };
-    let mut members = BTreeSet::new();
-    for (link, answer) in links.iter().zip(netlink.batch(links.iter().map(join).collect())?) {
+    let mut members = 0;
+    for answer in netlink.batch(links.iter().map(join).collect())? {
         match answer {
-            Ok(_) => _ = members.insert(link.index()),
+            Ok(_) => members += 1,
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
             Err(error) => return Err(error),
         }
     }
-    let present = all(netlink, |link| link.group == group)?;
-    if members.is_empty() && present.is_empty() {
+    if members == 0 {
         return Ok(());
-    }
-    let foreign = present.iter().find(|link| !members.contains(&link.index));
-    if foreign.is_some() {
-        return Err(io::Error::from(io::ErrorKind::ResourceBusy));
     }
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::Group(group));
@@ -221,16 +216,16 @@ pub(crate) fn delete_as_group(netlink: &mut Netlink, group: u32, links: &[&Manag
     }
 }
 
-/// A group number that no interface has. It begins at a number of ours and avoids those in use.
+/// A group number that no interface has: a random one, so that nobody comes upon it later.
 pub(crate) fn unused_group(netlink: &mut Netlink) -> io::Result<u32> {
-    /// `TLDE`: nobody counts up to here.
-    const FIRST: u32 = 0x544c_4445;
-    let used: BTreeSet<u32> = all(netlink, |link| link.group >= FIRST)?
+    let used: BTreeSet<u32> = all(netlink, |link| link.group != 0)?
         .into_iter()
         .map(|link| link.group)
         .collect();
-    (FIRST..u32::MAX)
-        .find(|group| !used.contains(group))
+    let tries = std::iter::repeat_with(|| fastrand::u32(1..i32::MAX.cast_unsigned()));
+    let mut unused = tries.filter(|group| !used.contains(group));
+    unused
+        .next()
         .ok_or_else(|| io::Error::from(io::ErrorKind::ResourceBusy))
 }
 

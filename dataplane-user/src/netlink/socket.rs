@@ -178,6 +178,7 @@ impl Netlink {
     ) -> io::Result<()> {
         let count: usize = pending.iter().sum();
         if count == 0 {
+            answers.extend(pending.drain(..).map(|_| Vec::new()));
             return Ok(());
         }
         self.socket.send(&self.buffer, 0)?;
