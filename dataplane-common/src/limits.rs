@@ -6,6 +6,9 @@ pub const DEFAULT_MAX_WIRES: u32 = 16_384;
 pub const MAX_WIRES: u32 = 262_144;
 /// Positions per wire: one at each end.
 pub const POSITIONS_PER_WIRE: u32 = 2;
+/// The agent gives the interfaces that it makes indexes from here on, so that the kernel programs find their positions
+/// by subtraction instead of a hash. The kernel's own choice counts up from 1 and does not come here.
+pub const OWN_INDEX_BASE: u32 = 0x4000_0000;
 /// Size of the event ring in bytes: a power of two and a multiple of the page size.
 pub const EVENT_RING_BYTES: u32 = 256 * 1024;
 /// The longest interface name in bytes (`IFNAMSIZ` less the terminating zero).
@@ -21,6 +24,8 @@ pub const DEFAULT_MTU: u32 = 1500;
 
 const _: () = assert!(EVENT_RING_BYTES.is_power_of_two() && EVENT_RING_BYTES.is_multiple_of(4096));
 const _: () = assert!(DEFAULT_MAX_WIRES <= MAX_WIRES);
+// An interface index is a positive `int` to the kernel.
+const _: () = assert!(OWN_INDEX_BASE + MAX_WIRES * POSITIONS_PER_WIRE <= i32::MAX as u32);
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,10 @@ pub const PROGRAM_WIRE_INGRESS: &str = "wire_ingress";
 /// Every program in the object, for the start-up check.
 pub const PROGRAMS: &[&str] = &[PROGRAM_WIRE_INGRESS];
 
-/// Hash: interface index → [`crate::abi::Position`].
+/// Array: index of an interface that the agent made, less [`crate::limits::OWN_INDEX_BASE`] →
+/// [`crate::abi::Position`].
+pub const MAP_OWN_POSITIONS: &str = "TL_OWN_POS";
+/// Hash: index of any other interface → [`crate::abi::Position`].
 pub const MAP_POSITIONS: &str = "TL_POSITIONS";
 /// Array of one: the node's [`crate::abi::Generation`].
 pub const MAP_GENERATION: &str = "TL_GENERATION";
@@ -18,10 +21,17 @@ pub const MAP_REASONS: &str = "TL_REASONS";
 pub const MAP_EVENTS: &str = "TL_EVENTS";
 
 /// Maps that outlive the agent: pinned by name below the versioned pin path.
-pub const PINNED_MAPS: &[&str] = &[MAP_POSITIONS, MAP_GENERATION, MAP_WIRE_COUNTERS, MAP_REASONS];
+pub const PINNED_MAPS: &[&str] = &[
+    MAP_OWN_POSITIONS,
+    MAP_POSITIONS,
+    MAP_GENERATION,
+    MAP_WIRE_COUNTERS,
+    MAP_REASONS,
+];
 
 /// Every map in the object, for the start-up check and `docs/maps.md`.
 pub const MAPS: &[&str] = &[
+    MAP_OWN_POSITIONS,
     MAP_POSITIONS,
     MAP_GENERATION,
     MAP_WIRE_COUNTERS,

@@ -8,12 +8,14 @@ use aya_ebpf::{
 };
 use dataplane_common::{
     Reason,
-    abi::{Event, Generation, Position, WireCounters},
-    limits::{DEFAULT_MAX_WIRES, EVENT_RING_BYTES, POSITIONS_PER_WIRE},
+    abi::{Event, Generation, Hop, Position, WireCounters},
+    limits::{DEFAULT_MAX_WIRES, EVENT_RING_BYTES, OWN_INDEX_BASE, POSITIONS_PER_WIRE},
 };
 
 const MAX_POSITIONS: u32 = DEFAULT_MAX_WIRES * POSITIONS_PER_WIRE;
 
+#[map]
+static TL_OWN_POS: Array<Position> = Array::with_max_entries(MAX_POSITIONS, 0);
 #[map]
 static TL_POSITIONS: HashMap<u32, Position> = HashMap::with_max_entries(MAX_POSITIONS, BPF_F_NO_PREALLOC);
 #[map]
@@ -25,14 +27,55 @@ static TL_REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUN
 #[map]
 static TL_EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
 
-/// The position at interface `ifindex`.
+/// An entry of one of the two tables of positions. The agent may write into it while this program runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry(*const Position);
+
+/// The entry at interface `ifindex`. Interfaces that the agent made lie in an array: the lookup is a subtraction and a
+/// comparison, where a hash costs a call and about 30 ns.
 #[inline(always)]
-pub(crate) fn position(ifindex: u32) -> Option<&'static Position> {
-    // SAFETY: the kernel frees a replaced element only after an RCU grace period, which outlasts this run of the
-    // program; the agent replaces elements whole and never writes into one.
-    #[expect(unsafe_code, reason = "map values are shared memory")]
-    unsafe {
-        TL_POSITIONS.get(ifindex)
+pub(crate) fn position(ifindex: u32) -> Option<Entry> {
+    let element = if ifindex >= OWN_INDEX_BASE {
+        TL_OWN_POS.get_ptr(ifindex - OWN_INDEX_BASE)
+    } else {
+        TL_POSITIONS.get_ptr(ifindex)
+    };
+    element.map(Entry)
+}
+
+impl Entry {
+    /// The hop in force at `generation`. The generation's word is read before the hop's: the agent's order of writes
+    /// (`Position::writes_in_place`) makes either hop right that can then be read.
+    #[inline(always)]
+    pub(crate) fn hop_at(self, generation: Generation) -> Hop {
+        // SAFETY: a pointer into a map element that the lookup's null check made valid for this run: elements of the
+        // array stay, and those of the hash are freed a grace period after their removal. The words are aligned and
+        // accept every bit pattern; volatile, because the agent may write them meanwhile.
+        #[expect(
+            unsafe_code,
+            clippy::multiple_unsafe_ops_per_block,
+            reason = "map values are shared memory"
+        )]
+        unsafe {
+            let since = (&raw const (*self.0).next_since).read_volatile();
+            let hop = if generation >= since {
+                &raw const (*self.0).next
+            } else {
+                &raw const (*self.0).current
+            };
+            Hop::from_word(hop.cast::<u64>().read_volatile())
+        }
+    }
+
+    /// Everything but the hops' choice: what stays while an entry is in use.
+    #[inline(always)]
+    pub(crate) fn get(self) -> &'static Position {
+        // SAFETY: as in `hop_at`; the fields that are read through this reference, `slot` and `flags`, are written
+        // only before the entry leads anywhere.
+        #[expect(unsafe_code, reason = "map values are shared memory")]
+        unsafe {
+            &*self.0
+        }
     }
 }
 

@@ -19,16 +19,18 @@ pub(crate) fn ingress(frame: &TcFrame) -> Verdict {
 
 #[inline(always)]
 fn decide(frame: &TcFrame) -> Verdict {
-    let Some(position) = maps::position(frame.ifindex()) else {
+    let Some(entry) = maps::position(frame.ifindex()) else {
         return Verdict::Drop(Reason::Unwired);
     };
+    let position = entry.get();
     if let Some(reason) = refusal(frame, position) {
         return Verdict::Drop(reason);
     }
-    let hop = position.hop_at(maps::generation());
+    let hop = entry.hop_at(maps::generation());
     let verdict = match hop.kind() {
         HopKind::Peer => Verdict::RedirectPeer(hop.ifindex),
         HopKind::Egress => Verdict::RedirectEgress(hop.ifindex),
+        HopKind::None if position.is_absent() => return Verdict::Drop(Reason::Unwired),
         HopKind::None => return Verdict::Drop(Reason::Inactive),
     };
     account::wire(position.slot, frame.len());

@@ -51,6 +51,18 @@ impl Hop {
         }
     }
 
+    /// The hop that these 8 bytes of a table are, read at once so that a reader never mixes two hops.
+    #[must_use]
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
+    pub const fn from_word(word: u64) -> Self {
+        let word = word.to_le();
+        Self {
+            ifindex: word as u32,
+            kind: (word >> 32) as u32,
+        }
+    }
+
     /// How the packet is handed over. Numbers this build does not know lead nowhere, so that a corrupt entry
     /// can lose a packet but never misdeliver one.
     #[must_use]
@@ -83,7 +95,7 @@ impl PositionFlags {
 
 abi_struct! {
     /// What the kernel knows about a position, that is, about an interface at which packets enter a wire.
-    /// Key: the interface's index (`u32`).
+    /// Key: the interface's index (`u32`), or that less `OWN_INDEX_BASE` for interfaces that the agent made.
     ///
     /// It holds two hops so that a plan can be laid out completely before any packet sees it: `next` counts
     /// from the moment at which the node's generation word reaches `next_since`, `current` until then. One
@@ -138,6 +150,59 @@ impl Position {
         }
     }
 
+    /// The entry that leads nowhere and never will: as good as none. An array has no missing entries.
+    pub const ABSENT: Self = Self {
+        next_since: 0,
+        current: Hop::NONE,
+        next: Hop::NONE,
+        slot: 0,
+        flags: 0,
+    };
+
+    /// Whether this entry is as good as none.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_absent(&self) -> bool {
+        self.current.kind | self.next.kind == 0
+    }
+
+    /// The writes that turn `self` into `to`, one after the other, in a table whose entries are written in place while
+    /// packets pass. A write may be seen half done, and a reader may see the first word before and the others after
+    /// it; so each changes only what is not in force when it begins: what `current` holds while `next` counts, then
+    /// the generation, then `next` while `current` counts.
+    ///
+    /// # Preconditions
+    /// `self.next` counts at the node's generation, or `self` is absent, and `to` is [`Self::starting`] or
+    /// [`Self::staged`] from `self`.
+    #[must_use]
+    pub const fn writes_in_place(&self, to: &Self) -> [Self; 3] {
+        let fallback = Self {
+            next_since: self.next_since,
+            current: to.current,
+            next: self.next,
+            slot: to.slot,
+            flags: to.flags,
+        };
+        let switched = Self {
+            next_since: to.next_since,
+            ..fallback
+        };
+        [fallback, switched, *to]
+    }
+
+    /// The writes that take the entry away in such a table; the last one leaves it absent.
+    #[must_use]
+    pub const fn removal_in_place(&self) -> [Self; 3] {
+        let never = Self {
+            next_since: u64::MAX,
+            current: Hop::NONE,
+            next: Hop::NONE,
+            slot: self.slot,
+            flags: self.flags,
+        };
+        self.writes_in_place(&never)
+    }
+
     /// Whether only untagged ARP, IPv4 and IPv6 frames may enter.
     #[must_use]
     #[inline(always)]
@@ -171,6 +236,13 @@ mod tests {
     }
 
     #[test]
+    fn a_word_of_the_table_is_the_hop_that_lies_there() {
+        let hop = Hop::egress(0x4000_1234);
+        let bytes = [hop.ifindex.to_ne_bytes(), hop.kind.to_ne_bytes()].concat();
+        assert_eq!(Hop::from_word(u64::from_ne_bytes(bytes.try_into().unwrap())), hop);
+    }
+
+    #[test]
     fn an_unknown_hop_kind_leads_nowhere() {
         for kind in 3..=1000 {
             assert_eq!(Hop { ifindex: 7, kind }.kind(), HopKind::None);
@@ -196,5 +268,66 @@ mod tests {
             prop_assert_eq!(staged.hop_at(g + step), b);
             prop_assert_eq!((staged.slot, staged.flags), (before.slot, before.flags));
         }
+
+        #[test]
+        fn a_reader_between_two_writes_in_place_sees_a_hop_of_before_or_after(
+            a in hop(), b in hop(), c in hop(), g in 2..1_000_000u64, step in 1..1000u64,
+        ) {
+            // A position with history: `current` still holds a hop that is long out of force.
+            let before = Position { current: c, ..Position::starting(g, a, 3, PositionFlags::IP_PAYLOAD) };
+            let to = before.staged(g, g + step, b);
+            let mut seen = before;
+            for write in before.writes_in_place(&to) {
+                for torn in mixtures(&seen, &write) {
+                    prop_assert_eq!(torn.hop_at(g), a, "the hop in force does not change before the flip");
+                }
+                seen = write;
+            }
+            prop_assert_eq!(seen, to);
+        }
+
+        #[test]
+        fn a_reader_during_a_removal_sees_the_hop_or_none(a in hop(), c in hop(), g in 2..1_000_000u64) {
+            let before = Position { current: c, ..Position::starting(g, a, 3, PositionFlags::IP_PAYLOAD) };
+            let mut seen = before;
+            for write in before.removal_in_place() {
+                for torn in mixtures(&seen, &write) {
+                    let hop = torn.hop_at(g);
+                    prop_assert!(hop == a || hop == Hop::NONE, "{hop:?}");
+                }
+                seen = write;
+            }
+            prop_assert!(seen.is_absent());
+        }
+
+        #[test]
+        fn an_entry_that_is_made_in_place_carries_nothing_before_its_generation(a in hop(), g in 2..1_000_000u64, old in 0..1000u64) {
+            for absent in [Position::ABSENT, Position { next_since: old, ..Position::ABSENT }, Position { next_since: u64::MAX, ..Position::ABSENT }] {
+                let mut seen = absent;
+                for write in absent.writes_in_place(&Position::starting(g, a, 1, PositionFlags::IP_PAYLOAD)) {
+                    for torn in mixtures(&seen, &write) {
+                        prop_assert_eq!(torn.hop_at(g - 1), Hop::NONE);
+                    }
+                    seen = write;
+                }
+                prop_assert_eq!(seen.hop_at(g), a);
+            }
+        }
+    }
+
+    /// Every state in which each of the three words is the old or the new one.
+    fn mixtures(old: &Position, new: &Position) -> Vec<Position> {
+        (0..8u8)
+            .map(|bits| Position {
+                next_since: if bits & 1 == 0 {
+                    old.next_since
+                } else {
+                    new.next_since
+                },
+                current: if bits & 2 == 0 { old.current } else { new.current },
+                next: if bits & 4 == 0 { old.next } else { new.next },
+                ..*new
+            })
+            .collect()
     }
 }

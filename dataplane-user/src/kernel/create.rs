@@ -30,8 +30,11 @@ impl Kernel {
             .iter()
             .map(|end| Netns::open(&end.end.netns, self.own))
             .collect();
-        let pairs = ends.iter().zip(&opened);
-        let groups = pairs.filter_map(|(end, netns)| Some(link::create(end, netns.as_ref().ok()?.as_fd())));
+        let indexes: Vec<Option<u32>> = ends.iter().map(|_| self.indexes.take()).collect();
+        let pairs = ends.iter().zip(&opened).zip(&indexes);
+        let groups = pairs.filter_map(|((end, netns), index)| {
+            Some(link::create(end, *index, netns.as_ref().ok()?.as_fd()))
+        });
         let answers = self.netlink.groups(groups.collect());
         let mut answers = match answers {
             Ok(answers) => answers.into_iter(),
@@ -40,15 +43,27 @@ impl Kernel {
             }
         };
         let mut results = Vec::with_capacity(ends.len());
-        for (end, netns) in ends.iter().zip(&opened) {
-            results.push(match netns {
+        for ((end, netns), index) in ends.iter().zip(&opened).zip(indexes) {
+            let result = match netns {
                 Err(obstacle) => Err(OpError {
                     kind: obstacle.kind(),
                     message: obstacle.to_string(),
                     field: obstacle.field(),
                 }),
-                Ok(_) => self.created(end, answers.next().unwrap_or_default()),
-            });
+                Ok(netns) => {
+                    let answers = answers.next().unwrap_or_default();
+                    if is_busy(&answers) {
+                        self.create_anywhere(end, netns)
+                    } else {
+                        self.created(end, answers)
+                    }
+                }
+            };
+            // One that somebody else has stays taken: the next full look finds out.
+            if let (Err(_), Some(index)) = (&result, index) {
+                self.indexes.release(index);
+            }
+            results.push(result);
         }
         results
     }
@@ -79,6 +94,16 @@ impl Kernel {
         }
     }
 
+    /// Somebody else has the index that was meant for the pair: the kernel chooses one, and its position is looked up
+    /// by hash.
+    fn create_anywhere(&mut self, end: &NewEnd, netns: &Netns) -> Result<u32, OpError> {
+        let group = link::create(end, None, netns.as_fd());
+        match self.netlink.groups(vec![group]).map(|mut answers| answers.pop()) {
+            Ok(answers) => self.created(end, answers.unwrap_or_default()),
+            Err(error) => Err(explain(end, &error)),
+        }
+    }
+
     /// Takes a pair away that was made and marked, but not finished.
     fn undo(&mut self, end: &NewEnd) {
         let found = self
@@ -90,6 +115,12 @@ impl Kernel {
             let _ = self.netlink.batch(vec![link::delete(&ours)]);
         }
     }
+}
+
+/// Whether the pair was not made because its index is in use.
+fn is_busy(answers: &[Answer]) -> bool {
+    let first = answers.first().and_then(|answer| answer.as_ref().err());
+    first.and_then(io::Error::raw_os_error) == Some(libc::EBUSY)
 }
 
 fn explain(new: &NewEnd, error: &io::Error) -> OpError {

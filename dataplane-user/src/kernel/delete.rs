@@ -21,6 +21,9 @@ impl Kernel {
             self.delete_singly(links)
         };
         let forget = |(link, deleted): (&&Managed, io::Result<()>)| {
+            if deleted.is_ok() {
+                self.indexes.release(link.index());
+            }
             let forgotten = deleted.and_then(|()| self.loaded.attachments.forget(link.name()));
             forgotten.map_err(|error| OpError::kernel(format!("cannot delete {}: {error}", link.name())))
         };

@@ -5,7 +5,7 @@ use std::{
     io,
 };
 
-use super::{Kernel, inside::Place, unreadable};
+use super::{Kernel, indexes::Indexes, inside::Place, unreadable};
 use crate::{
     datapath::ObserveError,
     desired::{IfName, VethEnd},
@@ -52,7 +52,9 @@ impl Kernel {
         let wanted = |link: &LinkState| names.contains(&link.name) || positions.contains(&link.index);
         let group = self.group;
         let strangers = std::cell::Cell::new(false);
+        let indexes = std::cell::RefCell::new(Vec::new());
         let links = link::all(&mut self.netlink, |link| {
+            indexes.borrow_mut().push(link.index);
             let ours = Managed::recognise(node, link.index, &link.name, link.alias.as_deref()).is_some();
             strangers.set(strangers.get() || (!ours && group == Some(link.group)));
             ours || wanted(link)
@@ -60,6 +62,7 @@ impl Kernel {
         if strangers.get() {
             self.group = None;
         }
+        self.indexes = Indexes::new(self.max_wires, indexes.into_inner());
         Ok(links.into_iter().map(|link| (link.name.clone(), link)).collect())
     }
 

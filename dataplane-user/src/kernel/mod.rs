@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod indexes;
 mod inside;
 mod look;
 
@@ -12,6 +13,7 @@ use dataplane_common::{
     abi::{Generation, Position, WireCounters},
 };
 
+use self::indexes::Indexes;
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
     desired::{IfName, NetnsId},
@@ -32,6 +34,7 @@ pub struct Kernel {
     own: NetnsId,
     netlink: Netlink,
     loaded: Loaded,
+    indexes: Indexes,
     /// The group that interfaces are deleted in, once one was found.
     group: Option<u32>,
 }
@@ -50,6 +53,7 @@ impl Kernel {
             own,
             netlink,
             loaded,
+            indexes: Indexes::new(config.max_wires, []),
             group: None,
         })
     }

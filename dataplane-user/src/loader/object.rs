@@ -60,13 +60,13 @@ pub(crate) fn load(config: &Config, netlink: &mut Netlink) -> Result<Loaded, Loa
         let path = pins.map(layout.name);
         bpf::get_pinned(&path).map_err(LoadError::doing(format!("open the map {}", path.display())))
     };
-    let [positions, generation, counters, reasons] = &PINNED;
+    let [own, positions, generation, counters, reasons] = &PINNED;
     let cpus = possible_cpus().map_err(LoadError::doing("count the processors"))?;
     let entries = positions.entries(config.max_wires);
     let use_maps = LoadError::doing("use the pinned maps");
     let maps = (|| {
         Ok((
-            Positions::new(open_io(open(positions))?, entries)?,
+            Positions::new(open_io(open(own))?, open_io(open(positions))?, entries)?,
             GenerationWord::new(open_io(open(generation))?)?,
             Counters::new(open_io(open(counters))?, cpus, entries)?,
             Reasons::new(open_io(open(reasons))?, cpus)?,
@@ -91,6 +91,17 @@ fn open_io(opened: Result<OwnedFd, LoadError>) -> io::Result<OwnedFd> {
     opened.map_err(io::Error::other)
 }
 
+/// Whether an earlier agent's tables of this size, if there are any, hold a position.
+fn has_positions(pins: &Pins, entries: u32) -> io::Result<bool> {
+    let open = |name| bpf::get_pinned(&pins.map(name));
+    let tables = open(names::MAP_OWN_POSITIONS).and_then(|own| Ok((own, open(names::MAP_POSITIONS)?)));
+    match tables {
+        Ok((own, others)) => Ok(!Positions::new(own, others, entries)?.all()?.is_empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Compares the pinned maps with what is needed. Tables of another size are made anew if nothing is in them.
 fn prepare_maps(pins: &Pins, max_wires: u32) -> Result<(), LoadError> {
     let mut other_size = None;
@@ -113,14 +124,9 @@ fn prepare_maps(pins: &Pins, max_wires: u32) -> Result<(), LoadError> {
         .links()
         .all()
         .map_err(LoadError::doing("list the pinned links"))?;
-    // Host ends have no pins: what is in the table says whether there are wires.
-    let positions = pins.map(names::MAP_POSITIONS);
-    let has_wires = match bpf::get_pinned(&positions) {
-        Ok(map) => Positions::new(map, 1).and_then(|table| Ok(!table.all()?.is_empty())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    };
-    if !links.is_empty() || has_wires.map_err(LoadError::doing(format!("read {}", positions.display())))? {
+    // Host ends have no pins: what is in the tables says whether there are wires.
+    let has_wires = has_positions(pins, entries).map_err(LoadError::doing("read the pinned positions"))?;
+    if !links.is_empty() || has_wires {
         let pinned = entries / dataplane_common::limits::POSITIONS_PER_WIRE;
         return Err(LoadError::TableSize {
             path: pins.root().to_owned(),

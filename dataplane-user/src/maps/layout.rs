@@ -35,7 +35,15 @@ enum Size {
 }
 
 /// Every map that outlives the agent.
-pub(crate) const PINNED: [Layout; 4] = [
+pub(crate) const PINNED: [Layout; 5] = [
+    Layout {
+        name: names::MAP_OWN_POSITIONS,
+        kind: BPF_MAP_TYPE_ARRAY,
+        key: size_of::<u32>(),
+        value: size_of::<Position>(),
+        flags: 0,
+        size: Size::PerPosition,
+    },
     Layout {
         name: names::MAP_POSITIONS,
         kind: BPF_MAP_TYPE_HASH,

@@ -1,59 +1,83 @@
-//! The forwarding table: interface index → position.
+//! The forwarding table: interface index → position. Two maps of the kernel programs hold it, chosen by the index: the
+//! interfaces that the agent makes get indexes from [`OWN_INDEX_BASE`] on.
+
+mod others;
+mod own;
 
 use std::{io, os::fd::OwnedFd};
 
-use dataplane_common::abi::Position;
+use dataplane_common::{abi::Position, limits::OWN_INDEX_BASE};
 
-use crate::sys::bpf::Table;
+use self::{others::Others, own::Own};
 
 /// The forwarding table.
 #[derive(Debug)]
 pub(crate) struct Positions {
-    table: Table<u32, Position>,
-    entries: usize,
+    own: Own,
+    others: Others,
+}
+
+const fn is_own(index: u32) -> bool {
+    index >= OWN_INDEX_BASE
 }
 
 impl Positions {
-    pub(crate) fn new(fd: OwnedFd, entries: u32) -> io::Result<Self> {
+    /// Both maps hold `entries`.
+    pub(crate) fn new(own: OwnedFd, others: OwnedFd, entries: u32) -> io::Result<Self> {
         Ok(Self {
-            table: Table::new(fd, 1)?,
-            entries: entries as usize,
+            own: Own::new(own, entries)?,
+            others: Others::new(others, entries)?,
         })
     }
 
     /// The entry at an interface.
     pub(crate) fn get(&self, index: u32) -> io::Result<Option<Position>> {
-        Ok(self.table.get(index)?.and_then(|values| values.first().copied()))
+        if is_own(index) {
+            self.own.get(index)
+        } else {
+            self.others.get(index)
+        }
     }
 
     /// Every entry.
     pub(crate) fn all(&self) -> io::Result<Vec<(u32, Position)>> {
-        let (keys, values) = self.table.all(self.entries)?;
-        Ok(keys.into_iter().zip(values).collect())
+        let mut entries = self.others.all()?;
+        entries.extend(self.own.all()?);
+        Ok(entries)
     }
 
-    /// Writes entries; one result each.
+    /// Writes entries; one result each. Packets that pass meanwhile see an entry as it was or as it will be.
     pub(crate) fn put(&self, entries: &[(u32, Position)]) -> Vec<io::Result<()>> {
-        let (keys, values): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
-        match self.table.put_all(&keys, &values) {
-            Ok(()) => entries.iter().map(|_| Ok(())).collect(),
-            // Writing an entry again changes nothing, so the ones that were written are simply written again.
-            Err(_) => entries
-                .iter()
-                .map(|(index, position)| self.table.put(*index, *position))
-                .collect(),
-        }
+        apart(
+            entries,
+            |(index, _)| is_own(*index),
+            |own| self.own.put(own),
+            |others| self.others.put(others),
+        )
     }
 
     /// Removes entries; one result each, and one that was not there is removed.
     pub(crate) fn remove(&self, indexes: &[u32]) -> Vec<io::Result<()>> {
-        match self.table.remove_all(indexes) {
-            Ok(()) => indexes.iter().map(|_| Ok(())).collect(),
-            // The batch stops at the first missing key.
-            Err(_) => indexes
-                .iter()
-                .map(|index| self.table.remove(*index).map(drop))
-                .collect(),
-        }
+        apart(
+            indexes,
+            |index| is_own(*index),
+            |own| self.own.remove(own),
+            |others| self.others.remove(others),
+        )
     }
+}
+
+/// Does one thing with the items that are ours and another with the rest; results are in the order of the items.
+fn apart<T: Copy>(
+    items: &[T],
+    is_own: impl Fn(&T) -> bool,
+    own: impl FnOnce(&[T]) -> Vec<io::Result<()>>,
+    others: impl FnOnce(&[T]) -> Vec<io::Result<()>>,
+) -> Vec<io::Result<()>> {
+    let (ours, theirs): (Vec<T>, Vec<T>) = items.iter().partition(|item| is_own(item));
+    let mut ours = own(&ours).into_iter();
+    let mut theirs = others(&theirs).into_iter();
+    let missing = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+    let result = |item| if is_own(item) { ours.next() } else { theirs.next() }.unwrap_or_else(missing);
+    items.iter().map(result).collect()
 }

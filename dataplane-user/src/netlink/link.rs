@@ -119,9 +119,10 @@ pub(crate) fn all(netlink: &mut Netlink, keep: impl Fn(&LinkState) -> bool) -> i
 }
 
 /// Makes a pair and marks it, in one group: the kernel makes both ends, gives the host end its mark, makes it silent
-/// *before* it is up (so that it never sends a frame of its own), and tells its index. The workload's end stays down:
+/// *before* it is up (so that it never sends a frame of its own), and tells its index, which is `index` if that is
+/// given and free (else `EBUSY`). The workload's end stays down:
 /// the kernel cannot bring it up before the pair is complete.
-pub(crate) fn create(new: &NewEnd, netns: BorrowedFd<'_>) -> Vec<Request> {
+pub(crate) fn create(new: &NewEnd, index: Option<u32>, netns: BorrowedFd<'_>) -> Vec<Request> {
     let mut peer = named(&new.end.name);
     peer.attributes.extend([
         LinkAttribute::Address(new.end.mac.0.to_vec()),
@@ -131,6 +132,7 @@ pub(crate) fn create(new: &NewEnd, netns: BorrowedFd<'_>) -> Vec<Request> {
         LinkAttribute::NetNsFd(netns.as_raw_fd()),
     ]);
     let mut pair = named(&new.host);
+    pair.header.index = index.unwrap_or(0);
     pair.attributes.extend([
         LinkAttribute::Mtu(MTU_WITHOUT_IPV6),
         LinkAttribute::NumTxQueues(QUEUES),

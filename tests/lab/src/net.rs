@@ -70,6 +70,17 @@ impl Net {
 
     /// Makes a veth pair: `name` here and `peer` in `peer_netns`, or here.
     pub fn add_veth(&mut self, name: &str, peer: &str, peer_netns: Option<&NetNs>) -> Result<()> {
+        self.add_veth_at(name, None, peer, peer_netns)
+    }
+
+    /// The same; the kernel gives `name` this index.
+    pub fn add_veth_at(
+        &mut self,
+        name: &str,
+        index: Option<u32>,
+        peer: &str,
+        peer_netns: Option<&NetNs>,
+    ) -> Result<()> {
         let mut other = named(peer);
         if let Some(netns) = peer_netns {
             other.attributes.push(LinkAttribute::NetNsFd(
@@ -80,18 +91,19 @@ impl Net {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
         ];
-        self.add(name, info)
+        self.add(name, index, info)
             .with_context(|| format!("make veth {name} and {peer}"))
     }
 
     /// Makes a bridge.
     pub fn add_bridge(&mut self, name: &str) -> Result<()> {
-        self.add(name, vec![LinkInfo::Kind(InfoKind::Bridge)])
+        self.add(name, None, vec![LinkInfo::Kind(InfoKind::Bridge)])
             .with_context(|| format!("make bridge {name}"))
     }
 
-    fn add(&mut self, name: &str, info: Vec<LinkInfo>) -> Result<()> {
+    fn add(&mut self, name: &str, index: Option<u32>, info: Vec<LinkInfo>) -> Result<()> {
         let mut message = named(name);
+        message.header.index = index.unwrap_or(0);
         message.attributes.push(LinkAttribute::LinkInfo(info));
         self.netlink
             .change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)?;

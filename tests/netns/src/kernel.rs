@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{HashMap, Map, MapData};
-use dataplane_common::{abi::Position, names};
+use aya::maps::{Array, HashMap, Map, MapData};
+use dataplane_common::{abi::Position, limits::OWN_INDEX_BASE, names};
 use tieline_lab::{Link, NetNs};
 
 /// Positions, pinned links and interfaces of a node.
@@ -25,13 +25,14 @@ pub struct Kernel {
 impl Kernel {
     /// Reads it for the node in `netns` with this folder of pins.
     pub fn read(netns: &NetNs, pins: &Path) -> Result<Self> {
-        let path = pins.join(names::PIN_MAPS).join(names::MAP_POSITIONS);
-        let map = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
-        let table: HashMap<_, u32, Position> = Map::HashMap(map).try_into()?;
-        let positions = table
-            .iter()
-            .collect::<Result<_, _>>()
-            .context("read the positions")?;
+        let positions = others(pins)?.iter().collect::<Result<BTreeMap<_, _>, _>>();
+        let mut positions = positions.context("read the positions of existing interfaces")?;
+        for (key, position) in (0..).zip(own(pins)?.iter()) {
+            let position: Position = position.context("read the positions of Tieline's interfaces")?;
+            if !position.is_absent() {
+                positions.insert(OWN_INDEX_BASE + key, position);
+            }
+        }
         let interfaces = netns.net(tieline_lab::Net::links)?;
         Ok(Self {
             positions,
@@ -42,9 +43,10 @@ impl Kernel {
 
     /// Writes a position behind the agent's back: to prove that a test notices.
     pub fn tamper(pins: &Path, ifindex: u32, position: Position) -> Result<()> {
-        let map = MapData::from_pin(pins.join(names::PIN_MAPS).join(names::MAP_POSITIONS))?;
-        let mut table: HashMap<_, u32, Position> = Map::HashMap(map).try_into()?;
-        Ok(table.insert(ifindex, position, 0)?)
+        match ifindex.checked_sub(OWN_INDEX_BASE) {
+            Some(key) => Ok(own(pins)?.set(key, position, 0)?),
+            None => Ok(others(pins)?.insert(ifindex, position, 0)?),
+        }
     }
 
     /// Fails unless every position is that of an interface, leads to another position and back, has a counter slot
@@ -81,6 +83,19 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+fn own(pins: &Path) -> Result<Array<MapData, Position>> {
+    Ok(Map::Array(pinned(pins, names::MAP_OWN_POSITIONS)?).try_into()?)
+}
+
+fn others(pins: &Path) -> Result<HashMap<MapData, u32, Position>> {
+    Ok(Map::HashMap(pinned(pins, names::MAP_POSITIONS)?).try_into()?)
+}
+
+fn pinned(pins: &Path, name: &str) -> Result<MapData> {
+    let path = pins.join(names::PIN_MAPS).join(name);
+    MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))
 }
 
 fn file_names(folder: &Path) -> Result<BTreeSet<String>> {

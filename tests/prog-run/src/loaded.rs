@@ -11,6 +11,7 @@ use aya::{
 use dataplane_common::{
     Reason,
     abi::{Event, Generation, Position, WireCounters},
+    limits::OWN_INDEX_BASE,
     names,
 };
 
@@ -22,6 +23,7 @@ const SLOTS: u32 = 16;
 /// Programs and maps of our own: nothing is pinned, everything goes on drop.
 pub struct Loaded {
     ebpf: Ebpf,
+    own_positions: Array<MapData, Position>,
     positions: HashMap<MapData, u32, Position>,
     generation: Array<MapData, Generation>,
     wire_counters: PerCpuArray<MapData, WireCounters>,
@@ -76,6 +78,7 @@ impl Loaded {
             .context("the verifier refuses the program")?;
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
         Ok(Self {
+            own_positions: take(names::MAP_OWN_POSITIONS)?.try_into()?,
             positions: take(names::MAP_POSITIONS)?.try_into()?,
             generation: take(names::MAP_GENERATION)?.try_into()?,
             wire_counters: take(names::MAP_WIRE_COUNTERS)?.try_into()?,
@@ -87,12 +90,18 @@ impl Loaded {
 
     /// Makes interface `ifindex` a position.
     pub fn set_position(&mut self, ifindex: u32, position: Position) -> Result<()> {
-        Ok(self.positions.insert(ifindex, position, 0)?)
+        match ifindex.checked_sub(OWN_INDEX_BASE) {
+            Some(key) => Ok(self.own_positions.set(key, position, 0)?),
+            None => Ok(self.positions.insert(ifindex, position, 0)?),
+        }
     }
 
     /// Removes a position.
     pub fn remove_position(&mut self, ifindex: u32) -> Result<()> {
-        Ok(self.positions.remove(&ifindex)?)
+        match ifindex.checked_sub(OWN_INDEX_BASE) {
+            Some(key) => Ok(self.own_positions.set(key, Position::ABSENT, 0)?),
+            None => Ok(self.positions.remove(&ifindex)?),
+        }
     }
 
     /// Sets the node's generation.

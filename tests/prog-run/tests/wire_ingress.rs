@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use dataplane_common::{
     Reason,
     abi::{EVENT_SNAPSHOT_LEN, Hop, Position, PositionFlags},
+    limits::{DEFAULT_MAX_WIRES, OWN_INDEX_BASE, POSITIONS_PER_WIRE},
 };
 use fixtures::{Fixture, SLOT, Via, fixtures};
 use nix::{
@@ -27,14 +28,19 @@ struct Bench {
 }
 
 impl Bench {
+    /// With an index of the kernel's choice, as existing interfaces have.
     fn new() -> Self {
+        Self::at(None)
+    }
+
+    fn at(index: Option<u32>) -> Self {
         let (netns, outside) = (NetNs::new("run").unwrap(), NetNs::new("runout").unwrap());
         for ns in [&netns, &outside] {
             ns.sysctl("ipv6/conf/default/disable_ipv6", "1").unwrap();
         }
-        for (inner, outer) in [("at", "at-out"), ("to", "to-out")] {
+        for (inner, index, outer) in [("at", index, "at-out"), ("to", None, "to-out")] {
             netns
-                .net(|net| net.add_veth(inner, outer, Some(&outside)))
+                .net(|net| net.add_veth_at(inner, index, outer, Some(&outside)))
                 .unwrap();
             netns.net(|net| net.set_up(inner)).unwrap();
             outside.net(|net| net.set_up(outer)).unwrap();
@@ -55,8 +61,30 @@ impl Bench {
 }
 
 #[test]
-fn each_fixture_gets_its_verdict_and_exactly_its_counts() {
-    let bench = Bench::new();
+fn each_fixture_gets_its_verdict_and_exactly_its_counts_at_an_existing_interface() {
+    run_fixtures(&Bench::new());
+}
+
+#[test]
+fn each_fixture_gets_its_verdict_and_exactly_its_counts_at_an_interface_of_the_agent() {
+    run_fixtures(&Bench::at(Some(OWN_INDEX_BASE)));
+    run_fixtures(&Bench::at(Some(
+        OWN_INDEX_BASE + DEFAULT_MAX_WIRES * POSITIONS_PER_WIRE - 1,
+    )));
+}
+
+#[test]
+fn an_index_beyond_the_table_is_unwired() {
+    let bench = Bench::at(Some(OWN_INDEX_BASE + DEFAULT_MAX_WIRES * POSITIONS_PER_WIRE));
+    let mut loaded = Loaded::new(0).unwrap();
+    let before = loaded.counters().unwrap();
+    let run = bench.inside(|| loaded.run(bench.at, &fixtures::udp(100)));
+    assert_eq!(run.code, SHOT);
+    let delta = loaded.counters().unwrap().since(&before);
+    assert_eq!(delta.reasons, [(Reason::Unwired, 1)].into());
+}
+
+fn run_fixtures(bench: &Bench) {
     for fixture in fixtures(bench.to) {
         let mut loaded = Loaded::new(0).unwrap();
         if let Some(position) = fixture.position {

@@ -11,7 +11,7 @@ use aya::{
 use aya_obj::{Object, generated::bpf_insn};
 use dataplane_common::{
     limits::{DEFAULT_MAX_WIRES, MAX_WIRES, POSITIONS_PER_WIRE},
-    names::{GLOBAL_EVENT_SAMPLE, MAP_POSITIONS, MAP_WIRE_COUNTERS},
+    names::{GLOBAL_EVENT_SAMPLE, MAP_OWN_POSITIONS, MAP_POSITIONS, MAP_WIRE_COUNTERS},
 };
 use dataplane_user::OBJECT;
 use serde_json::{Value, json};
@@ -52,6 +52,7 @@ fn load(bytes: &[u8], configuration: &Configuration) -> Result<Vec<Value>> {
     let positions = configuration.max_wires * POSITIONS_PER_WIRE;
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
+        .map_max_entries(MAP_OWN_POSITIONS, positions)
         .map_max_entries(MAP_POSITIONS, positions)
         .map_max_entries(MAP_WIRE_COUNTERS, positions)
         .override_global(GLOBAL_EVENT_SAMPLE, &configuration.event_sample, true)
