@@ -7,7 +7,7 @@ mod frames;
 #[path = "contract/world.rs"]
 mod world;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use frames::{Injection, Rule};
 use proptest::{
@@ -150,7 +150,15 @@ fn inject_and_compare(wires: &[LiveWire], injections: &[Injection]) -> anyhow::R
             "two frames are alike"
         );
     }
-    for arrival in world::arrivals(wires)? {
+    let must: Vec<_> = under_way
+        .iter()
+        .filter(|(_, expected)| expected.rule == Rule::Must)
+        .collect();
+    let complete = |arrivals: &[world::Arrival]| {
+        let arrived: HashSet<_> = arrivals.iter().map(|arrival| &arrival.bytes).collect();
+        must.iter().all(|(bytes, _)| arrived.contains(bytes))
+    };
+    for arrival in world::arrivals(wires, complete)? {
         let Some(expected) = under_way.get_mut(&arrival.bytes) else {
             arrival.assert_harmless(wires)?;
             continue;

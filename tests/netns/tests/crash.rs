@@ -2,9 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
@@ -13,7 +13,7 @@ use proptest::{
     strategy::ValueTree as _,
     test_runner::{Config, RngSeed, TestRunner},
 };
-use tieline_lab::{Leftovers, NetNs, Watch, eventually, slow};
+use tieline_lab::{Leftovers, NetNs, Watch, eventually};
 use tieline_proto::connection::Connection;
 use tieline_tests_netns::{Api, Foreign, Mode, Node, endpoint, netns_url, request, seed, service};
 
@@ -24,9 +24,21 @@ const SERVICE: &str = "gold-network";
 /// One kill: when, of whom, and how long before it starts again.
 #[derive(Clone, Copy, Debug)]
 struct Kill {
-    after: Duration,
+    /// After so many more acknowledged calls,
+    calls: usize,
+    /// and so many hundredths of a call's duration: a random point of the next one, however fast the machine is.
+    hundredths: u32,
     control: bool,
     dead: Duration,
+}
+
+/// What the kills are timed by.
+#[derive(Default)]
+struct Progress {
+    acknowledged: AtomicUsize,
+    /// Duration of the last acknowledged call, in microseconds.
+    call: AtomicU64,
+    stop: AtomicBool,
 }
 
 /// What the client knows: exactly what the node has acknowledged.
@@ -105,11 +117,12 @@ impl Stage {
 }
 
 /// Sets up and tears down until enough is acknowledged; a call that fails leaves its wire in doubt.
-fn work(api: &Api, clients: &[String], stop: &AtomicBool) -> Ledger {
+fn work(api: &Api, clients: &[String], progress: &Progress) -> Ledger {
     let mut ledger = Ledger::default();
     let mut number = 0;
-    while ledger.acknowledged < CHANGES && !stop.load(Ordering::Relaxed) {
+    while ledger.acknowledged < CHANGES && !progress.stop.load(Ordering::Relaxed) {
         let oldest = ledger.up.keys().next().cloned();
+        let begin = Instant::now();
         let outcome = match oldest {
             Some(id) if ledger.up.len() >= 6 => {
                 let connection = ledger.up.remove(&id).unwrap_or_default();
@@ -127,7 +140,14 @@ fn work(api: &Api, clients: &[String], stop: &AtomicBool) -> Ledger {
             }
         };
         match outcome {
-            Ok(()) => ledger.acknowledged += 1,
+            Ok(()) => {
+                ledger.acknowledged += 1;
+                let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+                progress.call.store(micros, Ordering::Relaxed);
+                progress
+                    .acknowledged
+                    .store(ledger.acknowledged, Ordering::Relaxed);
+            }
             Err(_) => {
                 ledger.refused += 1;
                 thread::sleep(Duration::from_millis(5));
@@ -138,11 +158,25 @@ fn work(api: &Api, clients: &[String], stop: &AtomicBool) -> Ledger {
 }
 
 fn kills() -> impl Strategy<Value = Kill> {
-    (5..400u64, any::<bool>(), 0..50u64).prop_map(|(after, control, dead)| Kill {
-        after: Duration::from_millis(after),
+    (1..16usize, 0..150u32, any::<bool>(), 0..50u64).prop_map(|(calls, hundredths, control, dead)| Kill {
+        calls,
+        hundredths,
         control,
         dead: Duration::from_millis(dead),
     })
+}
+
+/// Waits for the moment of the kill, or for the end of the work.
+fn wait_for(kill: Kill, progress: &Progress, worker_is_done: impl Fn() -> bool) -> Result<()> {
+    let target = progress.acknowledged.load(Ordering::Relaxed) + kill.calls;
+    eventually(
+        Duration::from_secs(20),
+        "the next calls to be acknowledged",
+        || Ok(worker_is_done() || progress.acknowledged.load(Ordering::Relaxed) >= target),
+    )?;
+    let call = Duration::from_micros(progress.call.load(Ordering::Relaxed));
+    thread::sleep(call.min(Duration::from_secs(1)) * kill.hundredths / 100);
+    Ok(())
 }
 
 #[test]
@@ -155,14 +189,16 @@ fn kill_at_random_points_leaks_nothing_and_loses_nothing_acknowledged() {
     let foreign = Foreign::plant(&stage.node, &[]).unwrap();
     let before = Leftovers::snapshot(&stage.watch()).unwrap();
     let urls: Vec<String> = stage.clients.iter().map(netns_url).collect();
-    let (api, stop) = (stage.api.clone(), AtomicBool::new(false));
+    let (api, progress) = (stage.api.clone(), Progress::default());
     let mut count = 0;
     let ledger = thread::scope(|scope| {
-        let worker = scope.spawn(|| work(&api, &urls, &stop));
+        let worker = scope.spawn(|| work(&api, &urls, &progress));
         while !worker.is_finished() {
             let kill = kills().new_tree(&mut runner).unwrap().current();
-            if let Err(error) = carry_out(&mut stage.node, kill) {
-                stop.store(true, Ordering::Relaxed);
+            let killed = wait_for(kill, &progress, || worker.is_finished())
+                .and_then(|()| carry_out(&mut stage.node, kill));
+            if let Err(error) = killed {
+                progress.stop.store(true, Ordering::Relaxed);
                 panic!("{kill:?}: {error:#}");
             }
             count += 1;
@@ -188,7 +224,6 @@ fn kill_at_random_points_leaks_nothing_and_loses_nothing_acknowledged() {
 }
 
 fn carry_out(node: &mut Node, kill: Kill) -> Result<()> {
-    thread::sleep(slow(kill.after));
     if kill.control {
         node.kill_control()?;
         thread::sleep(kill.dead);

@@ -257,12 +257,13 @@ impl Arrival {
     }
 }
 
-/// Everything that leaves at any end, until it is quiet.
-pub(crate) fn arrivals(wires: &[LiveWire]) -> Result<Vec<Arrival>> {
-    let quiet = slow(Duration::from_millis(60));
+/// Everything that leaves at any end: until `complete` says that what must come has come, at most some seconds, and
+/// then until it is quiet, for what must not come.
+pub(crate) fn arrivals(wires: &[LiveWire], complete: impl Fn(&[Arrival]) -> bool) -> Result<Vec<Arrival>> {
+    let (quiet, patience) = (slow(Duration::from_millis(60)), slow(Duration::from_secs(3)));
     let mut arrivals = Vec::new();
-    let mut last = Instant::now();
-    while last.elapsed() < quiet {
+    let (begin, mut last) = (Instant::now(), Instant::now());
+    while last.elapsed() < quiet || !(complete(&arrivals) || begin.elapsed() > patience) {
         let before = arrivals.len();
         for (number, wire) in wires.iter().enumerate() {
             for side in [Side::Client, Side::Endpoint] {
