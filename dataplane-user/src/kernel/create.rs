@@ -5,6 +5,7 @@ use std::{io, os::fd::AsFd as _};
 use super::Kernel;
 use crate::{
     datapath::{OpError, Results},
+    desired::IfName,
     netlink::{link, socket::Answer},
     netns::Netns,
     observed::Obstacle,
@@ -74,12 +75,17 @@ impl Kernel {
         if let Err(error) = answers.next().unwrap_or_else(missing) {
             return Err(explain(end, &error));
         }
+        let up = answers.next_back().unwrap_or_else(missing);
         let got = answers.next_back().unwrap_or_else(missing);
         let finished = answers
+            .chain(std::iter::once(up))
             .try_for_each(|answer| answer.map(drop))
             .and_then(|()| link::found(got));
         match finished {
-            Ok(Some(link)) => Ok(link.index),
+            Ok(Some(link)) => {
+                without_ipv6(&end.host);
+                Ok(link.index)
+            }
             Ok(None) => Err(OpError::kernel(format!(
                 "interface {} vanished while it was made",
                 end.host
@@ -121,6 +127,13 @@ impl Kernel {
 fn is_busy(answers: &[Answer]) -> bool {
     let first = answers.first().and_then(|answer| answer.as_ref().err());
     first.and_then(io::Error::raw_os_error) == Some(libc::EBUSY)
+}
+
+/// Host ends have no use for IPv6 of their own, and the multicast route of each would make bringing up every later
+/// one slower: the kernel walks all routes. There is none before the other end is up, so it is in time here. Where
+/// /proc/sys is read-only the end works as well.
+pub(super) fn without_ipv6(host: &IfName) {
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{host}/disable_ipv6"), "1");
 }
 
 fn explain(new: &NewEnd, error: &io::Error) -> OpError {

@@ -10,6 +10,8 @@ mod pins;
 mod preflight;
 mod tc;
 mod tcx;
+#[cfg(feature = "trace")]
+mod trace;
 
 pub use config::{Backend, Config, LoadError};
 

@@ -40,6 +40,9 @@ pub(crate) struct Loaded {
     pub(crate) counters: Counters,
     pub(crate) reasons: Reasons,
     pub(crate) events: Option<EventReader>,
+    #[cfg(feature = "trace")]
+    #[expect(dead_code, reason = "reading ends with it")]
+    trace: Option<super::trace::Trace>,
 }
 
 /// Checks the machine, and loads.
@@ -75,6 +78,8 @@ pub(crate) fn load(config: &Config, netlink: &mut Netlink) -> Result<Loaded, Loa
     let (positions, generation, counters, reasons) = maps.map_err(use_maps)?;
     let events = event_reader(&pins.program(config.event_sample));
     Ok(Loaded {
+        #[cfg(feature = "trace")]
+        trace: super::trace::follow(&pins.program(config.event_sample)),
         pins,
         release,
         program,

@@ -153,12 +153,10 @@ pub(crate) fn create(new: &NewEnd, index: Option<u32>, netns: BorrowedFd<'_>) ->
     let mut up = named(&new.host);
     silence(&mut up);
     set_flags(&mut up, HOST_SET | LinkFlags::Up, HOST_CLEARED);
-    let set = [mark, size, up].map(|message| Request::new(RouteNetlinkMessage::SetLink(message), 0));
+    let set = |message| Request::new(RouteNetlinkMessage::SetLink(message), 0);
     let make = Request::new(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL);
-    std::iter::once(make)
-        .chain(set)
-        .chain(std::iter::once(get(&new.host)))
-        .collect()
+    // Read before it is up: reading an end that is up without a carrier makes the kernel wait for its queues.
+    vec![make, set(mark), set(size), get(&new.host), set(up)]
 }
 
 /// Puts a host end of ours back to how it is made.

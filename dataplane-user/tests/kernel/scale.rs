@@ -5,11 +5,13 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use dataplane_user::{
     desired::{Change, End, Mac, VethEnd, Wire, WireId},
+    kernel::Kernel,
     loader::Backend,
+    reconcile::Reconciler,
 };
 use tieline_lab::NetNs;
 
-use crate::world::{World, all_well, name, netns_ref, wire};
+use crate::world::{World, all_well, name, netns_ref, remove, upsert, wire};
 
 /// How many workloads share the wires.
 const WORKLOADS: usize = 64;
@@ -28,6 +30,48 @@ fn resident_kib() -> Result<u64> {
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .context("VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+}
+
+/// Processor time of this process so far, in milliseconds: it does not depend on what else the machine does.
+fn cpu_ms() -> Result<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(')').next().context("fields")?.split_whitespace();
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse().unwrap_or(0))
+        .sum();
+    Ok(ticks * 10)
+}
+
+/// Makes and removes single wires on a node that has many, and prints the medians.
+fn single_changes(
+    world: &World,
+    agent: &mut Reconciler<Kernel>,
+    generation: &mut u64,
+    spare: &[Wire],
+) -> Result<()> {
+    let (mut made, mut removed) = (Vec::new(), Vec::new());
+    for wire in spare {
+        for (change, times) in [
+            (upsert(*generation + 1, vec![wire.clone()]), &mut made),
+            (remove(*generation + 2, &[&wire.id]), &mut removed),
+        ] {
+            let begun = Instant::now();
+            all_well(&world.change(agent, change)?)?;
+            times.push(begun.elapsed());
+        }
+        *generation += 2;
+    }
+    made.sort();
+    removed.sort();
+    println!(
+        "one wire: made in {:?}, removed in {:?} (medians of {})",
+        made[made.len() / 2],
+        removed[removed.len() / 2],
+        spare.len()
+    );
+    Ok(())
 }
 
 fn nth(n: usize, workloads: &[NetNs]) -> Result<Wire> {
@@ -61,8 +105,11 @@ fn wires_per_second_and_memory() -> Result<()> {
         number("TIELINE_SCALE_WIRES", 1000),
         number("TIELINE_SCALE_BATCH", 128),
     );
-    let clsact = std::env::var("TIELINE_SCALE_BACKEND").is_ok_and(|backend| backend == "clsact");
-    let backend = if clsact { Backend::Clsact } else { Backend::Auto };
+    let backend = match std::env::var("TIELINE_SCALE_BACKEND").as_deref() {
+        Ok("clsact") => Backend::Clsact,
+        Ok("tcx") => Backend::Tcx,
+        _ => Backend::Auto,
+    };
     let mut world = World::new("scale", backend)?;
     world.config.max_wires = 16_384;
     let workloads: Vec<NetNs> = (0..WORKLOADS)
@@ -72,8 +119,12 @@ fn wires_per_second_and_memory() -> Result<()> {
     let ids: Vec<WireId> = plan.iter().map(|wire| wire.id.clone()).collect();
     let mut agent = world.start()?;
     world.snapshot(&mut agent, 1, Vec::new())?;
-    let before = resident_kib()?;
     let mut generation = 1;
+    let spare: Vec<Wire> = (wires..wires + 21)
+        .map(|n| nth(n, &workloads))
+        .collect::<Result<_>>()?;
+    single_changes(&world, &mut agent, &mut generation, &spare)?;
+    let (before, cpu) = (resident_kib()?, cpu_ms()?);
     let begun = Instant::now();
     world.agent.run(|| {
         for chunk in plan.chunks(batch) {
@@ -95,9 +146,11 @@ fn wires_per_second_and_memory() -> Result<()> {
     })?;
     let rate = wires as f64 / begun.elapsed().as_secs_f64();
     println!(
-        "{wires} wires in batches of {batch}: {rate:.0}/s; {} KiB more resident",
+        "{wires} wires in batches of {batch}: {rate:.0}/s; {:.2} ms of processor time each; {} KiB more resident",
+        (cpu_ms()? - cpu) as f64 / wires as f64,
         resident_kib()? - before
     );
+    single_changes(&world, &mut agent, &mut generation, &spare)?;
 
     let begun = Instant::now();
     let pass = world.pass(&mut agent)?;
@@ -121,7 +174,7 @@ fn wires_per_second_and_memory() -> Result<()> {
     );
     ensure!(outcome.operations == 0);
 
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_ms()?);
     world.agent.run(|| {
         for chunk in ids.chunks(batch) {
             generation += 1;
@@ -133,7 +186,11 @@ fn wires_per_second_and_memory() -> Result<()> {
         }
         Ok(())
     })?;
-    println!("removal: {:.0}/s", wires as f64 / begun.elapsed().as_secs_f64());
+    println!(
+        "removal: {:.0}/s; {:.2} ms of processor time each",
+        wires as f64 / begun.elapsed().as_secs_f64(),
+        (cpu_ms()? - cpu) as f64 / wires as f64
+    );
     ensure!(world.interfaces()?.len() == 1);
     Ok(())
 }
