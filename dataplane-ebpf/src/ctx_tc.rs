@@ -80,12 +80,12 @@ impl TcFrame {
         // from seeing through that. Of an empty frame (there is none) the helper would copy nothing.
         let last = u64::from(self.len()).wrapping_sub(1);
         let bounded = if last < LAST { last } else { LAST };
-        // SAFETY: reads a local variable.
         #[expect(
             unsafe_code,
             clippy::cast_possible_truncation,
             reason = "a volatile read of at most `LAST`"
         )]
+        // SAFETY: reads a local variable.
         let len = unsafe { (&raw const bounded).read_volatile() } as u32 + 1;
         // SAFETY: `into` is a whole snapshot in the ring buffer and `len` is at most its size, which the verifier
         // checks again.

@@ -48,14 +48,14 @@ impl Entry {
     /// (`Position::writes_in_place`) makes either hop right that can then be read.
     #[inline(always)]
     pub(crate) fn hop_at(self, generation: Generation) -> Hop {
-        // SAFETY: a pointer into a map element that the lookup's null check made valid for this run: elements of the
-        // array stay, and those of the hash are freed a grace period after their removal. The words are aligned and
-        // accept every bit pattern; volatile, because the agent may write them meanwhile.
         #[expect(
             unsafe_code,
             clippy::multiple_unsafe_ops_per_block,
             reason = "map values are shared memory"
         )]
+        // SAFETY: a pointer into a map element that the lookup's null check made valid for this run: elements of the
+        // array stay, and those of the hash are freed a grace period after their removal. The words are aligned and
+        // accept every bit pattern; volatile, because the agent may write them meanwhile.
         unsafe {
             let since = (&raw const (*self.0).next_since).read_volatile();
             let hop = if generation >= since {

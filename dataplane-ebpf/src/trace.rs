@@ -26,12 +26,12 @@ fn send(frame: &TcFrame, reason: Reason) {
         return;
     };
     let event = entry.as_mut_ptr();
-    // SAFETY: the ring buffer gave a whole event; every field is written before it is submitted.
     #[expect(
         unsafe_code,
         clippy::multiple_unsafe_ops_per_block,
         reason = "ring buffer memory is written in place"
     )]
+    // SAFETY: the ring buffer gave a whole event; every field is written before it is submitted.
     unsafe {
         (*event).ifindex = frame.ifindex();
         (*event).reason = reason.number();
