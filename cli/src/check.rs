@@ -106,7 +106,7 @@ impl Row for Finding {
 struct Report {
     /// Whether `tieline up` will run here.
     fit: bool,
-    /// `tcx` or `clsact`; absent when neither.
+    /// `block+tcx`, `block+clsact` or `tcx`; absent when none works.
     #[serde(skip_serializing_if = "Option::is_none")]
     attach_backend: Option<&'static str>,
     findings: Vec<Finding>,

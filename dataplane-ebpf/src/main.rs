@@ -26,7 +26,7 @@ mod entry {
 
     use crate::{ctx_tc::TcFrame, wire};
 
-    /// Hook: ingress of a wire's interface, by tcx (Linux 6.6 on) or by a clsact filter (below).
+    /// Hook: ingress of a wire's interface, by a shared filter block, tcx or clsact (ADR-0003).
     #[classifier]
     pub(crate) fn wire_ingress(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);

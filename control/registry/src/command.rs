@@ -98,7 +98,7 @@ pub struct NodeHello {
     pub version: String,
     /// The generation in the node's kernel, 0 if none.
     pub generation: u64,
-    /// "tcx" or "clsact".
+    /// `block+tcx`, `block+clsact` or `tcx`: see `docs/kernel-support.md`.
     pub attach_backend: String,
     /// How many wires the node can hold.
     pub max_wires: u32,

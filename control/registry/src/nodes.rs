@@ -22,7 +22,7 @@ pub struct NodeState {
     pub connected: bool,
     /// Release of its agent.
     pub version: String,
-    /// "tcx" or "clsact".
+    /// `block+tcx`, `block+clsact` or `tcx`: see `docs/kernel-support.md`.
     pub attach_backend: String,
     /// How many wires it can hold.
     pub max_wires: u32,
