@@ -53,7 +53,7 @@ impl Kernel {
                 }),
                 Ok(netns) => {
                     let answers = answers.next().unwrap_or_default();
-                    if is_busy(&answers) {
+                    if index.is_some() && index_may_be_taken(&answers) {
                         self.create_anywhere(end, netns)
                     } else {
                         self.created(end, answers)
@@ -123,10 +123,14 @@ impl Kernel {
     }
 }
 
-/// Whether the pair was not made because its index is in use.
-fn is_busy(answers: &[Answer]) -> bool {
+/// Whether the pair may not have been made because its index is in use: `EBUSY`, or `EEXIST` when the kernel looks the
+/// index up first, which is also what it says of a name that is taken. Without an index only the name is left.
+fn index_may_be_taken(answers: &[Answer]) -> bool {
     let first = answers.first().and_then(|answer| answer.as_ref().err());
-    first.and_then(io::Error::raw_os_error) == Some(libc::EBUSY)
+    matches!(
+        first.and_then(io::Error::raw_os_error),
+        Some(libc::EBUSY | libc::EEXIST)
+    )
 }
 
 /// Host ends have no use for IPv6 of their own, and the multicast route of each would make bringing up every later
