@@ -1,10 +1,8 @@
 //! Keys and values of the maps, laid out identically for the kernel programs and the agent.
 //!
-//! Every type is `repr(C)`, made of integers and byte arrays only, without padding; [`abi_struct!`] checks
+//! Every type is `repr(C)`, made of integers and byte arrays only, without padding; `abi_struct!` checks
 //! size and padding at compile time in both builds. Integers are in host order; addresses are byte arrays in
 //! network order.
-//!
-//! [`abi_struct!`]: macro@abi_struct
 
 mod event;
 mod macros;

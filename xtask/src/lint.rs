@@ -111,7 +111,7 @@ fn documentation() -> Result<()> {
             "--no-deps",
             "--document-private-items",
         ])
-        .env("RUSTDOCFLAGS", "--deny=warnings");
+        .env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private-intra-doc-links");
     sh::run(&mut cargo)
 }
 

@@ -43,7 +43,7 @@ fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The wire that the client's node makes of `connection`. Both ends are on that node: [`crate::select`] takes no other.
+/// The wire that the client's node makes of `connection`. Both ends are on that node: [`crate::select()`] takes no other.
 ///
 /// Each end gets its addresses as single hosts, an on-link route to each address of the other end, and the further
 /// routes of its side. When both ends are made by the agent, each also gets the other's hardware address as permanent
