@@ -111,7 +111,10 @@ fn documentation() -> Result<()> {
             "--no-deps",
             "--document-private-items",
         ])
-        .env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private-intra-doc-links");
+        .env(
+            "RUSTDOCFLAGS",
+            "--deny warnings --allow rustdoc::private-intra-doc-links",
+        );
     sh::run(&mut cargo)
 }
 
