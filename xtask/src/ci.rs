@@ -23,7 +23,7 @@ const STEPS: &[Step] = &[
     ("tidy", || tidy::run(&tidy::Args::default())),
     ("lint", || lint::run(&lint::Args::default())),
     ("verifier", || verifier::run(&verifier::Args::default())),
-    (KERNELS, || kernels::run(&kernels::Args::default())),
+    (KERNELS, || kernels::run(&kernels::Args::essential())),
     ("test", || test::run(&test::Args::default())),
 ];
 
