@@ -15,11 +15,11 @@ const FOLDERS: &[&str] = &[
 
 /// Hosts that packages come from: which one to use is the machine's configuration.
 const HOSTS: &[&str] = &[
-    concat!("deb.", "debian.org"),
-    concat!("security.", "debian.org"),
-    concat!("ftp.", "debian.org"),
-    concat!("index.", "crates.io"),
-    concat!("static.", "crates.io"),
+    concat!("deb.debian", ".org"),
+    concat!("security.debian", ".org"),
+    concat!("ftp.debian", ".org"),
+    concat!("index.crates", ".io"),
+    concat!("static.crates", ".io"),
     concat!("static.", "rust-lang.org"),
     concat!("pypi.", "org"),
     concat!("registry.", "npmjs.org"),
