@@ -1,12 +1,13 @@
 //! NetworkServiceEndpoint, who registers it, and the objects that operators declare.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Attachment, EndpointName, Invalid, Labels, NetnsRef, NetworkService, NodeName, ServiceName, Timestamp,
     limits::{MAX_CGROUP_LEN, MAX_ENDPOINT_SERVICES},
+    text::word_form,
 };
 
 /// Who calls, as the kernel told the node's agent.
@@ -292,28 +293,9 @@ impl ObjectKind {
             Self::NetworkServiceEndpoint => "NetworkServiceEndpoint",
         }
     }
-
-    pub(crate) fn list() -> String {
-        Self::ALL.map(Self::as_str).join(", ")
-    }
 }
 
-impl fmt::Display for ObjectKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ObjectKind {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| Invalid::new("kind", text, format!("a kind is one of {}", Self::list())))
-    }
-}
+word_form!(ObjectKind, "kind", "a kind");
 
 #[cfg(test)]
 mod tests {

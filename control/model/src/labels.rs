@@ -1,12 +1,13 @@
 //! Labels, and the selectors that choose by them. The syntax is that of Kubernetes.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Invalid,
     limits::{MAX_LABEL_PART_LEN, MAX_LABEL_PREFIX_LEN, MAX_LABELS, MAX_TEMPLATE_LEN},
+    text::text_form,
 };
 
 const KEY_RULE: &str = "a label key is [prefix/]name: the name has 1 to 63 letters, digits, \"-\", \"_\", \".\" and begins \
@@ -239,27 +240,7 @@ impl From<&Labels> for Selector {
     }
 }
 
-impl FromStr for Selector {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::parse("selector", text)
-    }
-}
-
-impl TryFrom<String> for Selector {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        text.parse()
-    }
-}
-
-impl From<Selector> for String {
-    fn from(selector: Selector) -> Self {
-        selector.to_string()
-    }
-}
+text_form!(Selector, "selector");
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

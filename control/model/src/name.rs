@@ -1,6 +1,6 @@
 //! Names and ids.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,28 +82,7 @@ macro_rules! text_type {
             }
         }
 
-        impl FromStr for $name {
-            type Err = Invalid;
-
-            fn from_str(value: &str) -> Result<Self, Invalid> {
-                Self::parse($field, value)
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = Invalid;
-
-            fn try_from(value: String) -> Result<Self, Invalid> {
-                $check($field, &value)?;
-                Ok(Self(value))
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
+        crate::text::text_form!($name, $field);
 
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {

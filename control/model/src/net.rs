@@ -1,6 +1,6 @@
 //! Interfaces, network namespaces, hardware addresses, routes.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Invalid,
     limits::{MAX_IFNAME_LEN, MAX_MTU, MAX_NETNS_PATH_LEN, MIN_MTU},
+    text::text_form,
 };
 
 /// Name of a network interface.
@@ -46,27 +47,7 @@ impl fmt::Display for IfName {
     }
 }
 
-impl FromStr for IfName {
-    type Err = Invalid;
-
-    fn from_str(value: &str) -> Result<Self, Invalid> {
-        Self::parse("interface", value)
-    }
-}
-
-impl TryFrom<String> for IfName {
-    type Error = Invalid;
-
-    fn try_from(value: String) -> Result<Self, Invalid> {
-        value.parse()
-    }
-}
-
-impl From<IfName> for String {
-    fn from(name: IfName) -> Self {
-        name.0
-    }
-}
+text_form!(IfName, "interface");
 
 /// Identity of a network namespace: device and inode number of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -191,27 +172,7 @@ impl fmt::Display for MacAddr {
     }
 }
 
-impl FromStr for MacAddr {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::parse("mac", text)
-    }
-}
-
-impl TryFrom<String> for MacAddr {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        text.parse()
-    }
-}
-
-impl From<MacAddr> for String {
-    fn from(mac: MacAddr) -> Self {
-        mac.to_string()
-    }
-}
+text_form!(MacAddr, "mac");
 
 /// The MTU of a wire in octets: 1280 to 65535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
