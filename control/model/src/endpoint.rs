@@ -25,6 +25,8 @@ pub struct Workload {
     pub cgroup: String,
     /// Whether the caller may act for other workloads.
     pub operator: bool,
+    /// What the agent can prove of the workload that the call is about: attested, never its own word.
+    pub labels: Labels,
 }
 
 impl Workload {
@@ -311,6 +313,7 @@ mod tests {
             netns,
             cgroup: String::new(),
             operator,
+            labels: Labels::default(),
         }
     }
 

@@ -92,6 +92,7 @@ impl World {
                 netns,
                 cgroup: String::new(),
                 operator: false,
+                labels: Labels::default(),
             };
             let request = Box::new(ConnectionRequest::new(format!("c{n}").parse()?, "gold".parse()?));
             let reply = self.registry.handle(now, Command::Request { caller, request })?;

@@ -39,6 +39,7 @@ pub(crate) fn workload(n: u64) -> Workload {
         netns,
         cgroup: String::new(),
         operator: false,
+        labels: Labels::default(),
     }
 }
 

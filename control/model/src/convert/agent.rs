@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use tieline_proto::tieline::agent::v1 as proto;
 
-use super::{next_hop_text, required, to_texts};
+use super::{labels_from, labels_to, next_hop_text, required, to_texts};
 use crate::{
     Attachment, ConnectionId, EndpointName, EndpointRegistration, IfName, Invalid, MacAddr, Mtu, Neighbour,
     NetnsId, NetnsRef, NodeName, NodeWire, Payload, Route, ServiceName, VethEnd, WireEnd, Workload,
@@ -47,6 +47,7 @@ impl TryFrom<proto::Workload> for Workload {
             netns,
             cgroup: message.cgroup,
             operator: message.operator,
+            labels: labels_from("workload.labels", message.labels)?,
         };
         workload.checked()
     }
@@ -61,6 +62,7 @@ impl From<&Workload> for proto::Workload {
             netns: Some(netns_to(&workload.netns)),
             cgroup: workload.cgroup.clone(),
             operator: workload.operator,
+            labels: labels_to(&workload.labels),
         }
     }
 }

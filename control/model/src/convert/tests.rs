@@ -145,7 +145,7 @@ prop_compose! {
     ) -> Connection {
         let expires = Timestamp::from_millis(expires);
         let node: crate::NodeName = node.parse().unwrap();
-        let workload = Workload { node: node.clone(), uid: 0, pid: 1, netns: netns.clone(), cgroup: String::new(), operator: false };
+        let workload = Workload { node: node.clone(), uid: 0, pid: 1, netns: netns.clone(), cgroup: String::new(), operator: false, labels: Labels::default() };
         let hop = PathSegment { name: "client".to_owned(), id: id.clone(), expires };
         let mac = matches!(at, Attachment::Netns(_)).then_some(MacAddr(server_mac));
         Connection {
@@ -194,9 +194,9 @@ proptest! {
     }
 
     #[test]
-    fn a_registration_survives_the_api(endpoint in endpoint(), expires in option::of(0_u64..1 << 40), netns in netns(), uid: u32) {
+    fn a_registration_survives_the_api(endpoint in endpoint(), expires in option::of(0_u64..1 << 40), netns in netns(), uid: u32, labels in labels()) {
         let workload = Workload {
-            node: endpoint.node().clone(), uid, pid: 7, netns, cgroup: "/a/b".to_owned(), operator: uid == 0,
+            node: endpoint.node().clone(), uid, pid: 7, netns, cgroup: "/a/b".to_owned(), operator: uid == 0, labels: labels.clone(),
         };
         let mut registration = EndpointRegistration::new(endpoint.name().clone(), endpoint.services().clone()).unwrap();
         registration.expires = expires.map(Timestamp::from_millis);

@@ -26,6 +26,7 @@ pub(crate) fn workload(node: &str, netns: u64) -> proto::Workload {
         }),
         cgroup: String::new(),
         operator: false,
+        ..proto::Workload::default()
     }
 }
 

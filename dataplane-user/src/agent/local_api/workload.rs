@@ -130,6 +130,7 @@ impl Attestor {
             netns: Some(netns),
             cgroup: peer.cgroup()?,
             operator: peer.is_operator()?,
+            ..proto::Workload::default()
         })
     }
 
