@@ -16,8 +16,10 @@ use crate::{
     verifier, workspace,
 };
 
-/// Environment variable that tells tests that this machine is emulated: ten times slower and more.
+/// Environment variable: the factor by which tests stretch their waits.
 const ENV_SLOW: &str = "TIELINE_TEST_SLOW";
+/// How much longer every wait may take in a machine that is probably emulated.
+const SLOW_FACTOR: &str = "4";
 
 /// Floors 2 and 3.
 const PACKAGES: &[&str] = &["tieline-tests-prog-run", "tieline-lab", "tieline-tests-netns"];
@@ -48,7 +50,7 @@ impl Job {
                 .map(|word| word.to_string_lossy().into_owned())
                 .unwrap_or_default(),
             folder: env::current_dir().unwrap_or_else(|_| workspace::root().to_path_buf()),
-            environment: vec![(ENV_SLOW.to_owned(), "1".into())],
+            environment: vec![(ENV_SLOW.to_owned(), SLOW_FACTOR.into())],
             words: words.to_vec(),
             is_test: false,
             show: false,
@@ -120,7 +122,7 @@ fn has_tests(test: &TestBinary) -> Result<bool> {
 fn test_job(test: &TestBinary, binary: &OsStr) -> Job {
     let folder = test.manifest.parent().unwrap_or(Path::new("/"));
     let environment = [
-        (ENV_SLOW, OsStr::new("1")),
+        (ENV_SLOW, OsStr::new(SLOW_FACTOR)),
         (ENV_BINARY, binary),
         ("CARGO_MANIFEST_DIR", folder.as_os_str()),
     ];
@@ -166,7 +168,7 @@ mod tests {
         let script = test_job(&test, OsStr::new("/t/tieline")).script();
         for part in [
             "cd '/t/p'",
-            "TIELINE_TEST_SLOW='1'",
+            "TIELINE_TEST_SLOW='4'",
             "TIELINE_BIN='/t/tieline'",
             "'--test-threads=1'",
         ] {
