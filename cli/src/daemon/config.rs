@@ -79,6 +79,12 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = input::parse_lifetime)]
     #[serde(serialize_with = "duration")]
     pub(crate) resync_interval: Duration,
+    /// A file that gives workloads of this node their labels, by namespace, cgroup, user or interface; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) workloads: Vec<PathBuf>,
+    /// A folder with a file for each pod of this node: who it is and its labels; see docs/guide/labels.md
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pod_metadata: Option<PathBuf>,
 }
 
 /// What control's half needs.

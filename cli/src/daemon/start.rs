@@ -113,6 +113,8 @@ fn agent_config(global: &Global, common: &CommonArgs, node: &NodeArgs) -> Result
         },
         event_sample: node.event_sample,
         resync_interval: node.resync_interval,
+        workloads: node.workloads.clone(),
+        pod_metadata: node.pod_metadata.clone(),
         ..agent::Config::new(&node.node)
     })
 }

@@ -1,7 +1,7 @@
 //! Nodes, as control knows them and as their agent does.
 
 use serde::Serialize;
-use tieline_proto::tieline::admin::v1::{GetNodeResponse, NodeStatus, ReasonCount};
+use tieline_proto::tieline::admin::v1::{GetNodeResponse, LabelSource, NodeStatus, ReasonCount};
 
 use super::text::{or_dash, time};
 use crate::output::{Row, fields};
@@ -93,6 +93,34 @@ pub(crate) struct NodeView {
     pub(crate) max_wires: u32,
     pub(crate) reasons: Vec<ReasonView>,
     pub(crate) pin_path: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) label_sources: Vec<LabelSourceView>,
+}
+
+/// Where labels come from that the agent can prove.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct LabelSourceView {
+    pub(crate) path: String,
+    pub(crate) entries: u32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) error: String,
+}
+
+impl From<LabelSource> for LabelSourceView {
+    fn from(source: LabelSource) -> Self {
+        Self {
+            path: source.path,
+            entries: source.entries,
+            error: source.error,
+        }
+    }
+}
+
+impl LabelSourceView {
+    fn line(&self) -> String {
+        let state = if self.error.is_empty() { "in force" } else { "bad" };
+        format!("{}: {} described, {state}", self.path, self.entries)
+    }
 }
 
 /// Frames that ended for one reason.
@@ -129,6 +157,11 @@ impl From<GetNodeResponse> for NodeView {
             max_wires: node.max_wires,
             reasons: node.reasons.into_iter().map(ReasonView::from).collect(),
             pin_path: node.pin_path,
+            label_sources: node
+                .label_sources
+                .into_iter()
+                .map(LabelSourceView::from)
+                .collect(),
         }
     }
 }
@@ -142,6 +175,7 @@ impl NodeView {
             .filter(|reason| reason.packets > 0)
             .map(|reason| format!("{}: {} frames", reason.name, reason.packets))
             .collect::<Vec<_>>();
+        let sources = self.label_sources.iter().map(LabelSourceView::line);
         fields(&[
             ("Name", self.node.clone()),
             (
@@ -167,6 +201,7 @@ impl NodeView {
             ),
             ("Wires", format!("{} of {}", self.wires, self.max_wires)),
             ("Reasons", or_dash(&reasons.join("\n"))),
+            ("Labels from", or_dash(&sources.collect::<Vec<_>>().join("\n"))),
             ("Pins", self.pin_path.clone()),
         ])
     }

@@ -85,6 +85,16 @@ impl StatusView {
                     node.applied_generation, node.planned_generation
                 ));
             }
+            for source in node
+                .label_sources
+                .iter()
+                .filter(|source| !source.error.is_empty())
+            {
+                advice.push(format!(
+                    "{} is bad ({}): the labels it gave before stay in force; where it gave none, calls are refused",
+                    source.path, source.error
+                ));
+            }
             if node.max_wires > 0 && node.wires >= node.max_wires / 10 * 9 {
                 advice.push(format!(
                     "{} of {} wires are in use: restart the agent with a larger --max-wires",

@@ -3,59 +3,27 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
+use tieline_proto::label;
 
 use crate::{
     Invalid,
-    limits::{MAX_LABEL_PART_LEN, MAX_LABEL_PREFIX_LEN, MAX_LABELS, MAX_TEMPLATE_LEN},
+    limits::{MAX_LABELS, MAX_TEMPLATE_LEN},
     text::text_form,
 };
 
-const KEY_RULE: &str = "a label key is [prefix/]name: the name has 1 to 63 letters, digits, \"-\", \"_\", \".\" and begins \
-                        and ends with a letter or digit; the prefix is a DNS name of at most 253 characters";
-const VALUE_RULE: &str = "a label value has at most 63 letters, digits, \"-\", \"_\", \".\" and begins and ends with a \
-                          letter or digit, or is empty";
-
-fn part_is_good(part: &str) -> bool {
-    let bytes = part.as_bytes();
-    bytes.len() <= MAX_LABEL_PART_LEN
-        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
-}
-
-fn prefix_is_good(prefix: &str) -> bool {
-    let label = |part: &str| {
-        let lower = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let bytes = part.as_bytes();
-        bytes.first().is_some_and(lower)
-            && bytes.last().is_some_and(lower)
-            && bytes.iter().all(|b| lower(b) || *b == b'-')
-    };
-    prefix.len() <= MAX_LABEL_PREFIX_LEN && prefix.split('.').all(label)
-}
-
-fn key_is_good(key: &str) -> bool {
-    match key.split_once('/') {
-        Some((prefix, name)) => prefix_is_good(prefix) && part_is_good(name),
-        None => part_is_good(key),
-    }
-}
-
 fn check_key(field: &str, key: &str) -> Result<(), Invalid> {
-    if key_is_good(key) {
+    if label::key_is_valid(key) {
         Ok(())
     } else {
-        Err(Invalid::new(field, key, KEY_RULE))
+        Err(Invalid::new(field, key, label::KEY_RULE))
     }
 }
 
 fn check_value(field: &str, key: &str, value: &str) -> Result<(), Invalid> {
-    if value.is_empty() || part_is_good(value) {
+    if label::value_is_valid(value) {
         return Ok(());
     }
-    Err(Invalid::new(format!("{field}[{key}]"), value, VALUE_RULE))
+    Err(Invalid::new(format!("{field}[{key}]"), value, label::VALUE_RULE))
 }
 
 fn check_count(field: &str, count: usize) -> Result<(), Invalid> {
@@ -288,7 +256,7 @@ impl LabelPattern {
             let label = after
                 .split_once("}}")
                 .and_then(|(inner, rest)| Some((inner.trim().strip_prefix('.')?, rest)));
-            let Some((label, after)) = label.filter(|(label, _)| key_is_good(label)) else {
+            let Some((label, after)) = label.filter(|(label, _)| label::key_is_valid(label)) else {
                 return Err(invalid(
                     "a template is \"{{ .label }}\" with a label of the request",
                 ));
@@ -305,7 +273,7 @@ impl LabelPattern {
             Part::Label(_) => true,
         };
         if !parts.iter().all(literal_is_good) {
-            return Err(invalid(VALUE_RULE));
+            return Err(invalid(label::VALUE_RULE));
         }
         Ok(Self {
             text: text.to_owned(),

@@ -7,11 +7,7 @@ pub const MAX_NAME_PART_LEN: usize = 63;
 /// The longest connection id, in bytes.
 pub const MAX_ID_LEN: usize = 128;
 /// The most labels of one object, and the most terms of one selector.
-pub const MAX_LABELS: usize = 64;
-/// The longest label prefix (`example.com` of `example.com/app`), in bytes.
-pub const MAX_LABEL_PREFIX_LEN: usize = 253;
-/// The longest label name and the longest label value, in bytes.
-pub const MAX_LABEL_PART_LEN: usize = 63;
+pub const MAX_LABELS: usize = tieline_proto::label::MAX_LABELS;
 /// The longest template in a `matches` selector, in bytes.
 pub const MAX_TEMPLATE_LEN: usize = 256;
 /// The longest interface name, in bytes (the kernel's `IFNAMSIZ` less the terminating zero).

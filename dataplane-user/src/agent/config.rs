@@ -28,6 +28,10 @@ pub struct Config {
     pub event_sample: u32,
     /// How long between two full comparisons of plan and kernel when nothing else asks for one.
     pub resync_interval: Duration,
+    /// Files in which the operator names workloads and their labels.
+    pub workloads: Vec<PathBuf>,
+    /// A folder with a file for each pod of the node.
+    pub pod_metadata: Option<PathBuf>,
 }
 
 impl Config {
@@ -44,6 +48,8 @@ impl Config {
             attach: Backend::Auto,
             event_sample: 0,
             resync_interval: Duration::from_secs(15),
+            workloads: Vec::new(),
+            pod_metadata: None,
         }
     }
 

@@ -5,6 +5,8 @@ use std::{io, path::PathBuf, time::Duration};
 use dataplane_common::limits::MAX_WIRES;
 use tonic::{Code, Status};
 
+use super::attested::LabelsError;
+
 /// A setting that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -146,6 +148,9 @@ pub(crate) enum CallError {
     /// The kernel did not let itself be read.
     #[error("{0}")]
     Kernel(String),
+    /// The caller's labels cannot be proved.
+    #[error(transparent)]
+    Labels(#[from] LabelsError),
     /// The agent is on its way out.
     #[error("the agent is shutting down; existing wires keep forwarding; try again when it is back")]
     ShuttingDown,
@@ -165,6 +170,7 @@ impl From<CallError> for Status {
             CallError::ControlAway { .. } | CallError::ShuttingDown => Code::Unavailable,
             CallError::ControlSlow { .. } => Code::DeadlineExceeded,
             CallError::Kernel(_) => Code::Internal,
+            CallError::Labels(_) => Code::FailedPrecondition,
             CallError::Control { code, .. } => code,
         };
         tieline_proto::status(code, message)

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    attested::Attested,
     config::Config,
     dial,
     error::{AgentError, StartError},
@@ -154,16 +155,21 @@ impl Agent {
     ) -> JoinSet<AgentError> {
         let mut set = JoinSet::new();
         let (accepted_tx, accepted) = mpsc::channel(MAX_ACCEPTED);
+        let attested = Arc::new(Attested::new(
+            &self.config.workloads,
+            self.config.pod_metadata.as_deref(),
+        ));
         let api = Api {
             channel: channel.clone(),
             address: self.config.control.to_string().into(),
-            attestor: Attestor::new(&self.config.node, own),
+            attestor: Attestor::new(&self.config.node, own, Arc::clone(&attested)),
             status: Arc::clone(&self.status),
             jobs: jobs.downgrade(),
             shutdown: tasks.clone(),
         };
         info!(socket = %self.config.socket.display(), control = %self.config.control, "agent ready");
         spawn(&mut set, "listener", listener.run(accepted_tx, tasks.clone()));
+        spawn(&mut set, "label sources", attested.watch(tasks.clone()));
         set.spawn(async move {
             match api.serve(accepted).await {
                 Ok(()) => task_ended("local API", "it ended"),

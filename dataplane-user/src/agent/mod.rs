@@ -4,6 +4,7 @@
 //! touches the kernel happens on one thread of its own ([`worker`]). Nothing in the kernel depends on any of them
 //! being alive.
 
+mod attested;
 mod batch;
 mod config;
 mod convert;

@@ -2,8 +2,8 @@
 
 use dataplane_common::{ABI_VERSION, Reason};
 use tieline_proto::tieline::admin::v1::{
-    EndStatus, GetNodeRequest, GetNodeResponse, ListWiresRequest, ListWiresResponse, ReasonCount, WireStatus,
-    node_service_server::NodeService,
+    EndStatus, GetNodeRequest, GetNodeResponse, LabelSource, ListWiresRequest, ListWiresResponse,
+    ReasonCount, WireStatus, node_service_server::NodeService,
 };
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::Api;
 use crate::{
     agent::{
+        attested::SourceReport,
         error::CallError,
         status::{self, SessionState},
         worker::{Job, View},
@@ -25,7 +26,10 @@ impl NodeService for Api {
     async fn get_node(&self, _: Request<GetNodeRequest>) -> Result<Response<GetNodeResponse>, Status> {
         self.answer("NodeService/GetNode", async {
             let reasons = self.look(|view: &dyn View| view.reasons()).await?;
-            Ok(describe(&self.status, reasons))
+            Ok(GetNodeResponse {
+                label_sources: self.attestor.sources().into_iter().map(label_source).collect(),
+                ..describe(&self.status, reasons)
+            })
         })
         .await
     }
@@ -102,6 +106,14 @@ fn describe(status: &status::Status, reasons: Vec<(Reason, u64)>) -> GetNodeResp
         max_wires: datapath.max_wires,
         pin_path: datapath.pin_path,
         ..answer
+    }
+}
+
+fn label_source(source: SourceReport) -> LabelSource {
+    LabelSource {
+        path: source.path,
+        entries: u32::try_from(source.entries).unwrap_or(u32::MAX),
+        error: source.error,
     }
 }
 

@@ -57,6 +57,16 @@ impl Peer {
         }
     }
 
+    /// The process with this number at this moment, which somebody names.
+    pub(crate) fn of_process(pid: u32) -> Result<Self, CallError> {
+        let folder = open_folder(pid).map_err(|error| gone(&error))?;
+        let mut peer = Self { uid: 0, pid, folder };
+        let status = fs::read_to_string(peer.path("status")).map_err(|error| gone(&error))?;
+        let uid = effective_uid(&status);
+        peer.uid = uid.ok_or_else(|| CallError::UnknownCaller("its process has ended".to_owned()))?;
+        Ok(peer)
+    }
+
     /// The network namespace it is in at this moment.
     pub(crate) fn netns(&self) -> Result<NetnsId, CallError> {
         let metadata = fs::metadata(self.path("ns/net")).map_err(|error| gone(&error))?;
@@ -122,6 +132,12 @@ fn handle_pid(fdinfo: &str) -> Option<i64> {
         .lines()
         .find_map(|line| line.strip_prefix("Pid:"))
         .and_then(|number| number.trim().parse().ok())
+}
+
+/// The effective user id in `/proc/PID/status`, the second of the four.
+fn effective_uid(status: &str) -> Option<u32> {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Whether one of the user ids in `/proc/PID/status` is `uid`. (The owner of `/proc/PID` does not tell: it is root

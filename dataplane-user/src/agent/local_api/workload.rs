@@ -1,6 +1,7 @@
 //! Whom a call is about: the caller, or, if it is an operator, whom it names.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
@@ -10,7 +11,13 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 use tieline_proto::tieline::agent::v1 as proto;
 
-use super::{super::error::CallError, peer::Peer};
+use super::{
+    super::{
+        attested::{Attested, Facts, Place, SourceReport},
+        error::CallError,
+    },
+    peer::Peer,
+};
 use crate::desired::{IfName, NetnsId, NetnsRef};
 
 /// Where `ip netns` and Tieline keep namespaces by name.
@@ -50,6 +57,7 @@ pub(crate) struct Attestor {
     node: Arc<str>,
     /// The agent's own network namespace.
     own: NetnsId,
+    attested: Arc<Attested>,
 }
 
 /// What a call wants of the namespace it is about.
@@ -62,12 +70,18 @@ pub(crate) enum Purpose {
 }
 
 impl Attestor {
-    /// For the node with this name. `own` is the agent's network namespace.
-    pub(crate) fn new(node: &str, own: NetnsId) -> Self {
+    /// For the node with this name. `own` is the agent's network namespace, `attested` what proves labels.
+    pub(crate) fn new(node: &str, own: NetnsId, attested: Arc<Attested>) -> Self {
         Self {
             node: node.into(),
             own,
+            attested,
         }
+    }
+
+    /// What proves labels, as it stands.
+    pub(crate) fn sources(&self) -> Vec<SourceReport> {
+        self.attested.report()
     }
 
     /// Whom a request or close is about. `urls`: the `inodeURL` of each mechanism that has one.
@@ -88,7 +102,7 @@ impl Attestor {
             Some(url) => self.netns_subject(peer, INODE_URL, url, RULE_FORM, purpose)?,
             None => self.caller_itself(peer, INODE_URL, purpose)?,
         };
-        self.workload(peer, &subject)
+        self.workload(peer, &subject, named.unwrap_or_default(), purpose)
     }
 
     /// Whom a registration is about, and the interface that it offers, if it is one of the node's.
@@ -109,10 +123,21 @@ impl Attestor {
             Subject::Interface(name) => name.to_string(),
             Subject::Netns(_) | Subject::Gone => String::new(),
         };
-        Ok((self.workload(peer, &subject)?, interface))
+        Ok((self.workload(peer, &subject, url, purpose)?, interface))
     }
 
-    fn workload(&self, peer: &Peer, subject: &Subject) -> Result<proto::Workload, CallError> {
+    fn workload(
+        &self,
+        peer: &Peer,
+        subject: &Subject,
+        url: &str,
+        purpose: Purpose,
+    ) -> Result<proto::Workload, CallError> {
+        let labels = match facts(peer, subject, url)? {
+            // Whoever gives something up need not prove what it is.
+            Some(facts) if purpose == Purpose::Attach => self.attested.labels_of(&facts)?,
+            _ => HashMap::new(),
+        };
         let netns = match subject {
             Subject::Netns(netns) => netns.clone(),
             // Control wants to know who asks in any case.
@@ -130,7 +155,7 @@ impl Attestor {
             netns: Some(netns),
             cgroup: peer.cgroup()?,
             operator: peer.is_operator()?,
-            ..proto::Workload::default()
+            labels,
         })
     }
 
@@ -217,6 +242,46 @@ fn invalid(field: &'static str, value: &str, rule: &'static str) -> CallError {
         value: value.to_owned(),
         rule,
     }
+}
+
+/// What the kernel tells of whom the call is about: the caller, or the process by which it names somebody else.
+fn facts(peer: &Peer, subject: &Subject, url: &str) -> Result<Option<Facts>, CallError> {
+    let netns = match subject {
+        Subject::Gone => return Ok(None),
+        Subject::Interface(name) => {
+            return Ok(Some(Facts {
+                place: Place::Interface(name.clone()),
+                cgroup: None,
+                uid: None,
+            }));
+        }
+        Subject::Netns(netns) => netns,
+    };
+    let of = |process: &Peer| {
+        Ok(Facts {
+            place: Place::Netns(netns.clone()),
+            cgroup: Some(process.cgroup()?),
+            uid: Some(process.uid),
+        })
+    };
+    if peer.netns()? == netns.id {
+        return of(peer).map(Some);
+    }
+    let named = process_in(url).and_then(|pid| Peer::of_process(pid).ok());
+    match named.filter(|process| process.netns().is_ok_and(|id| id == netns.id)) {
+        Some(process) => of(&process).map(Some),
+        None => Ok(Some(Facts {
+            place: Place::Netns(netns.clone()),
+            cgroup: None,
+            uid: None,
+        })),
+    }
+}
+
+/// The process by which a URL names a namespace.
+fn process_in(url: &str) -> Option<u32> {
+    let rest = url.strip_prefix("file:///proc/")?;
+    rest.strip_suffix("/ns/net")?.parse().ok()
 }
 
 /// The namespace that a process is in.

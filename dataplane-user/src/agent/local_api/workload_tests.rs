@@ -15,7 +15,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let attestor = Attestor::new("tl-node", crate::netns::current().unwrap().id);
+        let attestor = Attestor::new(
+            "tl-node",
+            crate::netns::current().unwrap().id,
+            Arc::new(Attested::new(&[], None)),
+        );
         Self {
             own: NetNs::new("own").unwrap(),
             other: NetNs::new("oth").unwrap(),
@@ -259,4 +263,44 @@ async fn interfaces_of_the_node_are_offered_by_operators_and_exist() {
             ..
         }
     ));
+}
+
+#[tokio::test]
+async fn labels_are_those_of_whom_the_call_is_about() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    let mut bench = Bench::new();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let entries = format!(
+        "workloads:\n- {{netns: {{name: {}}}, labels: {{place: own}}}}\n- {{netns: {{path: {}}}, labels: {{place: \
+         other}}}}\n- {{uid: {NOBODY}, labels: {{user: nobody}}}}\n- {{uid: 0, labels: {{user: root}}}}\n",
+        bench.own.name(),
+        bench.other.path().display(),
+    );
+    fs::write(file.path(), entries).unwrap();
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    bench.attestor.attested = Arc::new(Attested::new(&[file.path().to_owned()], None));
+    let mut command = std::process::Command::new("sleep");
+    command.arg("600");
+    let process = bench.other.spawn(command).unwrap();
+    let by_process = format!("file:///proc/{}/ns/net", process.pid());
+    for (uid, url, expected) in [
+        (NOBODY, String::new(), "own nobody"),
+        (0, String::new(), "own root"),
+        (0, file_url(&bench.own), "own root"),
+        // Root calls for somebody else, of whom only the namespace is known,
+        (0, file_url(&bench.other), "other -"),
+        // or a process.
+        (0, by_process, "other root"),
+    ] {
+        let labels = bench.client(uid, &url, Purpose::Attach).await.unwrap().labels;
+        let label = |key| labels.get(key).map_or("-", String::as_str);
+        assert_eq!(
+            format!("{} {}", label("place"), label("user")),
+            expected,
+            "{uid} {url}"
+        );
+    }
+    let released = bench.client(NOBODY, "", Purpose::Release).await.unwrap();
+    assert!(released.labels.is_empty());
 }
