@@ -1,17 +1,13 @@
-//! Labels, and the selectors that choose by them. The syntax is that of Kubernetes.
+//! Labels. The syntax is that of Kubernetes.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use tieline_proto::label;
 
-use crate::{
-    Invalid,
-    limits::{MAX_LABELS, MAX_TEMPLATE_LEN},
-    text::text_form,
-};
+use crate::{Invalid, limits::MAX_LABELS};
 
-fn check_key(field: &str, key: &str) -> Result<(), Invalid> {
+pub(crate) fn check_key(field: &str, key: &str) -> Result<(), Invalid> {
     if label::key_is_valid(key) {
         Ok(())
     } else {
@@ -19,14 +15,14 @@ fn check_key(field: &str, key: &str) -> Result<(), Invalid> {
     }
 }
 
-fn check_value(field: &str, key: &str, value: &str) -> Result<(), Invalid> {
+pub(crate) fn check_value(field: &str, key: &str, value: &str) -> Result<(), Invalid> {
     if label::value_is_valid(value) {
         return Ok(());
     }
     Err(Invalid::new(format!("{field}[{key}]"), value, label::VALUE_RULE))
 }
 
-fn check_count(field: &str, count: usize) -> Result<(), Invalid> {
+pub(crate) fn check_count(field: &str, count: usize) -> Result<(), Invalid> {
     if count <= MAX_LABELS {
         return Ok(());
     }
@@ -58,6 +54,20 @@ impl Labels {
             check_count(field, labels.len())?;
         }
         Ok(Self(labels))
+    }
+
+    /// These, with those of `other` for the keys that these lack. What would be beyond the most labels of one object is
+    /// left out, the last keys first.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        let mut all = other.0.clone();
+        all.extend(self.0.clone());
+        while all.len() > MAX_LABELS {
+            let further = all.keys().rev().find(|key| !self.0.contains_key(*key)).cloned();
+            let Some(further) = further else { break };
+            all.remove(&further);
+        }
+        Self(all)
     }
 
     /// The value of `key`.
@@ -104,7 +114,7 @@ impl fmt::Display for Labels {
     }
 }
 
-fn write_joined(f: &mut fmt::Formatter<'_>, parts: impl Iterator<Item = String>) -> fmt::Result {
+pub(crate) fn write_joined(f: &mut fmt::Formatter<'_>, parts: impl Iterator<Item = String>) -> fmt::Result {
     for (i, part) in parts.enumerate() {
         if i > 0 {
             f.write_str(",")?;
@@ -114,278 +124,9 @@ fn write_joined(f: &mut fmt::Formatter<'_>, parts: impl Iterator<Item = String>)
     Ok(())
 }
 
-/// How a requirement compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Operator {
-    /// The label is there and has this value.
-    Equals,
-    /// The label is missing or has another value.
-    NotEquals,
-}
-
-/// One term of a [`Selector`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Requirement {
-    /// The label's key.
-    pub key: String,
-    /// The comparison.
-    pub operator: Operator,
-    /// The value compared with.
-    pub value: String,
-}
-
-/// Terms that all must hold. The empty selector selects everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Selector(Vec<Requirement>);
-
-impl Selector {
-    /// Reads the string form `a=b,c!=d` (`==` is `=`); an error names `field`.
-    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
-        let mut terms = Vec::new();
-        if text.trim().is_empty() {
-            return Ok(Self(terms));
-        }
-        for term in text.split(',') {
-            let (key, operator, value) = split_term(term).ok_or_else(|| {
-                Invalid::new(
-                    field,
-                    term,
-                    "a selector is terms \"key=value\" or \"key!=value\", joined by \",\"",
-                )
-            })?;
-            check_key(field, key)?;
-            check_value(field, key, value)?;
-            terms.push(Requirement {
-                key: key.to_owned(),
-                operator,
-                value: value.to_owned(),
-            });
-            check_count(field, terms.len())?;
-        }
-        terms.sort();
-        terms.dedup();
-        Ok(Self(terms))
-    }
-
-    /// Whether every term holds for `labels`.
-    #[must_use]
-    pub fn matches(&self, labels: &Labels) -> bool {
-        self.0.iter().all(|term| match term.operator {
-            Operator::Equals => labels.get(&term.key) == Some(&term.value),
-            Operator::NotEquals => labels.get(&term.key) != Some(&term.value),
-        })
-    }
-
-    /// The terms, in order.
-    #[must_use]
-    pub fn terms(&self) -> &[Requirement] {
-        &self.0
-    }
-}
-
-fn split_term(term: &str) -> Option<(&str, Operator, &str)> {
-    let (key, operator, value) = if let Some((key, value)) = term.split_once("!=") {
-        (key, Operator::NotEquals, value)
-    } else if let Some((key, value)) = term.split_once("==") {
-        (key, Operator::Equals, value)
-    } else {
-        let (key, value) = term.split_once('=')?;
-        (key, Operator::Equals, value)
-    };
-    Some((key.trim(), operator, value.trim()))
-}
-
-/// The map form: each pair must be there.
-impl From<&Labels> for Selector {
-    fn from(labels: &Labels) -> Self {
-        let term = |(key, value): (&str, &str)| Requirement {
-            key: key.to_owned(),
-            operator: Operator::Equals,
-            value: value.to_owned(),
-        };
-        Self(labels.iter().map(term).collect())
-    }
-}
-
-text_form!(Selector, "selector");
-
-impl fmt::Display for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_joined(
-            f,
-            self.0.iter().map(|term| match term.operator {
-                Operator::Equals => format!("{}={}", term.key, term.value),
-                Operator::NotEquals => format!("{}!={}", term.key, term.value),
-            }),
-        )
-    }
-}
-
-/// A label value in a service's `matches`: literal, or with `{{ .label }}` for a label of the request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelPattern {
-    text: String,
-    parts: Vec<Part>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Literal(String),
-    Label(String),
-}
-
-impl LabelPattern {
-    fn parse(field: &str, key: &str, text: &str) -> Result<Self, Invalid> {
-        let invalid = |rule: &str| Invalid::new(format!("{field}[{key}]"), text, rule);
-        if !text.contains("{{") && !text.contains("}}") {
-            check_value(field, key, text)?;
-            return Ok(Self {
-                text: text.to_owned(),
-                parts: vec![Part::Literal(text.to_owned())],
-            });
-        }
-        if text.len() > MAX_TEMPLATE_LEN {
-            return Err(invalid(&format!(
-                "a template has at most {MAX_TEMPLATE_LEN} characters"
-            )));
-        }
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((literal, after)) = rest.split_once("{{") {
-            let label = after
-                .split_once("}}")
-                .and_then(|(inner, rest)| Some((inner.trim().strip_prefix('.')?, rest)));
-            let Some((label, after)) = label.filter(|(label, _)| label::key_is_valid(label)) else {
-                return Err(invalid(
-                    "a template is \"{{ .label }}\" with a label of the request",
-                ));
-            };
-            parts.extend(literal_part(literal));
-            parts.push(Part::Label(label.to_owned()));
-            rest = after;
-        }
-        parts.extend(literal_part(rest));
-        let literal_is_good = |part: &Part| match part {
-            Part::Literal(literal) => literal
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)),
-            Part::Label(_) => true,
-        };
-        if !parts.iter().all(literal_is_good) {
-            return Err(invalid(label::VALUE_RULE));
-        }
-        Ok(Self {
-            text: text.to_owned(),
-            parts,
-        })
-    }
-
-    /// The value for a request with `labels`, or the label that the request lacks.
-    pub fn render<'a>(&'a self, labels: &Labels) -> Result<String, &'a str> {
-        let mut value = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Literal(literal) => value.push_str(literal),
-                Part::Label(label) => value.push_str(labels.get(label).ok_or(label.as_str())?),
-            }
-        }
-        Ok(value)
-    }
-}
-
-fn literal_part(text: &str) -> Option<Part> {
-    (!text.is_empty()).then(|| Part::Literal(text.to_owned()))
-}
-
-impl fmt::Display for LabelPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-/// A selector of a service's `matches`: pairs that all must be there, values possibly with templates.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
-pub struct MatchSelector(BTreeMap<String, LabelPattern>);
-
-impl MatchSelector {
-    /// Checks the pairs; an error names `field`.
-    pub fn parse<K, V>(field: &str, pairs: impl IntoIterator<Item = (K, V)>) -> Result<Self, Invalid>
-    where
-        K: Into<String>,
-        V: AsRef<str>,
-    {
-        let mut terms = BTreeMap::new();
-        for (key, value) in pairs {
-            let key = key.into();
-            check_key(field, &key)?;
-            let pattern = LabelPattern::parse(field, &key, value.as_ref())?;
-            terms.insert(key, pattern);
-            check_count(field, terms.len())?;
-        }
-        Ok(Self(terms))
-    }
-
-    /// The labels that this asks for when the request has `request`, or the label that the request lacks.
-    pub fn render(&self, request: &Labels) -> Result<Selector, &str> {
-        let mut terms = Vec::with_capacity(self.0.len());
-        for (key, pattern) in &self.0 {
-            let value = pattern.render(request)?;
-            terms.push(Requirement {
-                key: key.clone(),
-                operator: Operator::Equals,
-                value,
-            });
-        }
-        Ok(Selector(terms))
-    }
-
-    /// Whether it selects everything.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The pairs as text, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(key, pattern)| (key.as_str(), pattern.text.as_str()))
-    }
-}
-
-impl TryFrom<BTreeMap<String, String>> for MatchSelector {
-    type Error = Invalid;
-
-    fn try_from(pairs: BTreeMap<String, String>) -> Result<Self, Invalid> {
-        Self::parse("selector", pairs)
-    }
-}
-
-impl From<MatchSelector> for BTreeMap<String, String> {
-    fn from(selector: MatchSelector) -> Self {
-        selector
-            .0
-            .into_iter()
-            .map(|(key, pattern)| (key, pattern.text))
-            .collect()
-    }
-}
-
-impl fmt::Display for MatchSelector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_joined(f, self.iter().map(|(k, v)| format!("{k}={v}")))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        Labels::parse("labels", pairs.iter().copied()).unwrap()
-    }
 
     #[test]
     fn label_syntax_is_that_of_kubernetes() {
@@ -416,36 +157,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unequal_term_holds_when_the_label_is_missing() {
-        let selector: Selector = "app=gw,tier!=test".parse().unwrap();
-        assert!(selector.matches(&labels(&[("app", "gw")])));
-        assert!(selector.matches(&labels(&[("app", "gw"), ("tier", "live")])));
-        assert!(!selector.matches(&labels(&[("app", "gw"), ("tier", "test")])));
-        assert!(!selector.matches(&labels(&[])));
-        assert_eq!(selector.to_string().parse::<Selector>().unwrap(), selector);
-    }
-
-    #[test]
-    fn a_selector_that_is_no_list_of_terms_is_refused() {
-        for bad in ["app", "=x", "a=b,", "a=b c", "a>b"] {
-            assert!(bad.parse::<Selector>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn templates_take_the_values_of_the_request() {
-        let selector = MatchSelector::parse("s", [("node", "{{.nodeName}}"), ("x", "v-{{ .v }}-z")]).unwrap();
-        let rendered = selector
-            .render(&labels(&[("nodeName", "n1"), ("v", "2")]))
-            .unwrap();
-        assert!(rendered.matches(&labels(&[("node", "n1"), ("x", "v-2-z")])));
-        assert_eq!(selector.render(&labels(&[("v", "2")])).unwrap_err(), "nodeName");
-    }
-
-    #[test]
-    fn a_malformed_template_is_refused() {
-        for bad in ["{{.a", "{{a}}", "{{.}}", "a}}", "{{ .a }} b", "{{{{.a}}"] {
-            assert!(MatchSelector::parse("s", [("k", bad)]).is_err(), "{bad}");
-        }
+    fn own_labels_win_over_those_that_fill_in() {
+        let parse = |pairs: &[(&str, &str)]| Labels::parse("l", pairs.iter().copied()).unwrap();
+        let own = parse(&[("app", "fw"), ("zone", "a")]);
+        assert_eq!(
+            own.or(&parse(&[("app", "gw"), ("tier", "x")])),
+            parse(&[("app", "fw"), ("tier", "x"), ("zone", "a")])
+        );
+        let many =
+            |prefix: &str| Labels::parse("l", (0..64).map(|i| (format!("{prefix}{i:02}"), "v"))).unwrap();
+        assert_eq!(
+            many("b").or(&many("a")),
+            many("b"),
+            "never more than an object may have"
+        );
     }
 }
