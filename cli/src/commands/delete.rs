@@ -21,7 +21,7 @@ Examples:
   tieline delete connection 4f2c…             as operator, for its client
   tieline delete -f gold-network.yaml")]
 pub(crate) struct DeleteArgs {
-    /// Kind of the objects: networkservice (ns), endpoint (nse) or connection (conn)
+    /// Kind of the objects: networkservice (ns), endpoint (nse), networkservicewiring (nsw) or connection (conn)
     #[arg(
         value_enum,
         ignore_case = true,
@@ -49,6 +49,9 @@ enum DeletableKind {
     /// NetworkServiceEndpoints
     #[value(name = "endpoint", aliases = ["endpoints", "networkserviceendpoint", "networkserviceendpoints", "nse"])]
     Endpoint,
+    /// NetworkServiceWirings
+    #[value(name = "networkservicewiring", aliases = ["networkservicewirings", "wiring", "wirings", "nsw"])]
+    Wiring,
     /// Connections
     #[value(name = "connection", aliases = ["connections", "conn"])]
     Connection,
@@ -60,6 +63,7 @@ impl DeletableKind {
         match self {
             Self::NetworkService => "networkservice",
             Self::Endpoint => "endpoint",
+            Self::Wiring => "networkservicewiring",
             Self::Connection => "connection",
         }
     }
@@ -70,6 +74,7 @@ impl From<ObjectKind> for DeletableKind {
         match kind {
             ObjectKind::NetworkService => Self::NetworkService,
             ObjectKind::NetworkServiceEndpoint => Self::Endpoint,
+            ObjectKind::NetworkServiceWiring => Self::Wiring,
         }
     }
 }
@@ -106,6 +111,7 @@ async fn delete(
         }
         DeletableKind::NetworkService => ObjectKind::NetworkService,
         DeletableKind::Endpoint => ObjectKind::NetworkServiceEndpoint,
+        DeletableKind::Wiring => ObjectKind::NetworkServiceWiring,
     };
     admin
         .delete(DeleteRequest {

@@ -85,6 +85,7 @@ async fn endpoint_objects(global: &Global, names: &[String]) -> Result<Vec<proto
         proto::NetworkServiceEndpoint {
             endpoint: Some(endpoint),
             node: status.node,
+            labels: status.labels,
         }
     };
     Ok(statuses

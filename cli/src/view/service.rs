@@ -52,6 +52,8 @@ impl From<NetworkServiceStatus> for ServiceView {
         let service = status.service.unwrap_or_default();
         let policy = match service.policy() {
             SelectionPolicy::Unspecified | SelectionPolicy::RoundRobin => "round-robin",
+            SelectionPolicy::LeastLoaded => "least-loaded",
+            SelectionPolicy::SameNodeFirst => "same-node-first",
         };
         let inner = service.service.unwrap_or_default();
         Self {

@@ -78,7 +78,7 @@ fn endpoint() -> admin::EndpointStatus {
         node: "n1".into(),
         attachment: "netns /run/netns/fw1".into(),
         connections: 1,
-        declared: false,
+        ..Default::default()
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod wiring;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,13 +1,12 @@
-//! NetworkServiceEndpoint, who registers it, and the objects that operators declare.
+//! NetworkServiceEndpoint, and who registers it.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attachment, EndpointName, Invalid, Labels, NetnsRef, NetworkService, NodeName, ServiceName, Timestamp,
+    Attachment, EndpointName, Invalid, Labels, NetnsRef, NodeName, Plumbing, ServiceName, Timestamp,
     limits::{MAX_CGROUP_LEN, MAX_ENDPOINT_SERVICES},
-    text::word_form,
 };
 
 /// Who calls, as the kernel told the node's agent.
@@ -84,6 +83,9 @@ impl Owner {
     }
 }
 
+/// The label of NSM's endpoint message that says how the endpoint is plumbed. It is not a label of ours.
+pub const PLUMBING_LABEL: &str = "tieline.io/plumbing";
+
 /// An endpoint as its workload registers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointRegistration {
@@ -91,6 +93,8 @@ pub struct EndpointRegistration {
     services: BTreeMap<ServiceName, Labels>,
     /// Set when the endpoint is an existing interface of the node and not the workload's namespace.
     pub attachment: Option<Attachment>,
+    /// How it stands in a path; `None`: that follows from the rules that lead to it.
+    pub plumbing: Option<Plumbing>,
     /// When it asks to be forgotten; `None`: the default.
     pub expires: Option<Timestamp>,
 }
@@ -103,6 +107,7 @@ impl EndpointRegistration {
             name,
             services,
             attachment: None,
+            plumbing: None,
             expires: None,
         })
     }
@@ -128,6 +133,17 @@ fn check_services(services: &BTreeMap<ServiceName, Labels>) -> Result<(), Invali
             "an endpoint offers at least one service",
         ));
     }
+    if let Some((service, _)) = services
+        .iter()
+        .find(|(_, labels)| labels.get(PLUMBING_LABEL).is_some())
+    {
+        let field = format!("network_service_labels[{service}].labels[{PLUMBING_LABEL}]");
+        return Err(Invalid::new(
+            field,
+            "",
+            "say plumbing instead: this label is how NSM's API spells it",
+        ));
+    }
     crate::service::check_count("network_service_names", services.len(), MAX_ENDPOINT_SERVICES)
 }
 
@@ -141,6 +157,12 @@ pub struct NetworkServiceEndpoint {
     expires: Option<Timestamp>,
     registered_at: Timestamp,
     owner: Owner,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plumbing: Option<Plumbing>,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    attested: Labels,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    draining: bool,
 }
 
 impl NetworkServiceEndpoint {
@@ -161,6 +183,9 @@ impl NetworkServiceEndpoint {
             expires: None,
             registered_at,
             owner,
+            plumbing: None,
+            attested: Labels::default(),
+            draining: false,
         })
     }
 
@@ -176,6 +201,7 @@ impl NetworkServiceEndpoint {
             name,
             services,
             attachment,
+            plumbing,
             ..
         } = registration;
         Self {
@@ -186,7 +212,36 @@ impl NetworkServiceEndpoint {
             expires: Some(expires),
             registered_at: since,
             owner: caller.owner(),
+            plumbing,
+            attested: caller.labels.clone(),
+            draining: false,
         }
+    }
+
+    /// The same, plumbed so; `None`: that follows from the rules that lead to it. An existing interface has one side
+    /// only, so that a path always ends there.
+    pub fn with_plumbing(mut self, plumbing: Option<Plumbing>) -> Result<Self, Invalid> {
+        let passing = plumbing.filter(|plumbing| plumbing.is_passthrough());
+        if let (Some(plumbing), Attachment::Interface(_)) = (passing, &self.attachment) {
+            let rule = "an existing interface is where a wire ends: leave plumbing out, or say endpoint";
+            return Err(Invalid::new("plumbing", plumbing.as_str(), rule));
+        }
+        self.plumbing = plumbing;
+        Ok(self)
+    }
+
+    /// The same, with these labels as what is proven of it: for a declared endpoint the operator's own word.
+    #[must_use]
+    pub fn with_attested(mut self, attested: Labels) -> Self {
+        self.attested = attested;
+        self
+    }
+
+    /// The same, drained or not.
+    #[must_use]
+    pub fn with_draining(mut self, draining: bool) -> Self {
+        self.draining = draining;
+        self
     }
 
     /// The same, first registered at `at`.
@@ -243,61 +298,35 @@ impl NetworkServiceEndpoint {
     pub fn owner(&self) -> &Owner {
         &self.owner
     }
-}
 
-/// An object that operators declare.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Object {
-    /// A service.
-    NetworkService(NetworkService),
-    /// An endpoint without lease.
-    NetworkServiceEndpoint(NetworkServiceEndpoint),
-}
-
-impl Object {
-    /// Its kind.
+    /// How it stands in a path; `None`: that follows from the rules that lead to it.
     #[must_use]
-    pub fn kind(&self) -> ObjectKind {
-        match self {
-            Self::NetworkService(_) => ObjectKind::NetworkService,
-            Self::NetworkServiceEndpoint(_) => ObjectKind::NetworkServiceEndpoint,
-        }
+    pub fn plumbing(&self) -> Option<Plumbing> {
+        self.plumbing
     }
 
-    /// Its name.
+    /// What is proven of its workload.
     #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::NetworkService(service) => service.name().as_str(),
-            Self::NetworkServiceEndpoint(endpoint) => endpoint.name().as_str(),
-        }
+    pub fn attested(&self) -> &Labels {
+        &self.attested
     }
-}
 
-/// The kinds of objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ObjectKind {
-    /// [`NetworkService`].
-    NetworkService,
-    /// [`NetworkServiceEndpoint`].
-    NetworkServiceEndpoint,
-}
-
-impl ObjectKind {
-    /// Every kind.
-    pub const ALL: [Self; 2] = [Self::NetworkService, Self::NetworkServiceEndpoint];
-
-    /// The word in files and in the API.
+    /// Whether an operator drains it: it gets nothing new, and what it has is moved.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NetworkService => "NetworkService",
-            Self::NetworkServiceEndpoint => "NetworkServiceEndpoint",
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// What it is chosen by for `service`: what is proven of it, and for keys of which nothing is proven the labels
+    /// that it registered.
+    #[must_use]
+    pub fn labels_for(&self, service: &ServiceName) -> Labels {
+        match self.services.get(service) {
+            Some(registered) => self.attested.or(registered),
+            None => self.attested.clone(),
         }
     }
 }
-
-word_form!(ObjectKind, "kind", "a kind");
 
 #[cfg(test)]
 mod tests {

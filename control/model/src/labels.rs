@@ -23,14 +23,7 @@ pub(crate) fn check_value(field: &str, key: &str, value: &str) -> Result<(), Inv
 }
 
 pub(crate) fn check_count(field: &str, count: usize) -> Result<(), Invalid> {
-    if count <= MAX_LABELS {
-        return Ok(());
-    }
-    Err(Invalid::new(
-        field,
-        count.to_string(),
-        format!("at most {MAX_LABELS} labels"),
-    ))
+    crate::service::check_count(field, count, MAX_LABELS)
 }
 
 /// Key-value pairs of one object, at most 64.

@@ -40,3 +40,21 @@ pub const MAX_OBJECTS: usize = 10_000;
 pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
 /// The longest cgroup path of a workload, in bytes.
 pub const MAX_CGROUP_LEN: usize = 4096;
+/// The most traffic selectors of a wiring, and of a wire in all: the kernel's table of a split holds so many.
+pub const MAX_TRAFFIC: usize = 8;
+/// The most branches of a connection.
+pub const MAX_BRANCHES: usize = 8;
+/// The most functions that a circuit leads through before its endpoint.
+pub const MAX_HOPS: usize = 16;
+/// The most positions of an ordered selector: functions and the endpoint.
+pub const MAX_STAGES: usize = MAX_HOPS + 1;
+/// The most target services of a wiring.
+pub const MAX_TARGETS: usize = 64;
+/// The highest priority of a wiring; its negation is the lowest.
+pub const MAX_PRIORITY: i32 = 1_000_000;
+/// The most name servers in one DNS configuration.
+pub const MAX_DNS_SERVERS: usize = 8;
+/// The most search domains in one DNS configuration.
+pub const MAX_SEARCH_DOMAINS: usize = 32;
+/// The most DNS configurations of a service.
+pub const MAX_DNS_CONFIGS: usize = 16;

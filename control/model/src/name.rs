@@ -23,6 +23,10 @@ fn check_name(field: &str, value: &str) -> Result<(), Invalid> {
         };
         return Err(Invalid::new(field, value, rule));
     }
+    check_dns_name(field, value)
+}
+
+fn check_dns_name(field: &str, value: &str) -> Result<(), Invalid> {
     let part_is_good = |part: &str| {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = part.as_bytes();
@@ -103,6 +107,14 @@ text_type!(
 text_type!(
     /// Name of a node.
     NodeName, "node", check_name
+);
+text_type!(
+    /// Name of a NetworkServiceWiring.
+    WiringName, "network_service_wiring", check_name
+);
+text_type!(
+    /// A domain of the DNS.
+    DomainName, "search_domains", check_dns_name
 );
 text_type!(
     /// Id of a connection, chosen by its client: at most 128 printable ASCII characters.

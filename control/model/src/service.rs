@@ -6,8 +6,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Invalid, Labels, MatchSelector, Mtu, ServiceName,
-    limits::{MAX_DESTINATIONS, MAX_MATCHES, MAX_PREFIXES, MAX_WEIGHT},
+    DnsConfig, Invalid, Labels, MatchSelector, Mtu, ServiceName, ServiceSelector,
+    limits::{MAX_DESTINATIONS, MAX_DNS_CONFIGS, MAX_MATCHES, MAX_PREFIXES, MAX_ROUTES, MAX_WEIGHT},
+    text::word_form,
 };
 
 /// What a wire carries.
@@ -49,21 +50,60 @@ impl fmt::Display for Payload {
 
 /// How one of several endpoints is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Policy {
     /// In turn, by weight.
     #[default]
     RoundRobin,
+    /// The one with the fewest connections for its weight.
+    LeastLoaded,
+    /// In turn among those on the node that the packets come from; the others when there is none.
+    SameNodeFirst,
 }
 
 impl Policy {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::RoundRobin, Self::LeastLoaded, Self::SameNodeFirst];
+
     /// The word in files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RoundRobin => "RoundRobin",
+            Self::LeastLoaded => "LeastLoaded",
+            Self::SameNodeFirst => "SameNodeFirst",
         }
     }
 }
+
+word_form!(Policy, "policy", "a policy");
+
+/// What becomes of live connections when the endpoints that they may have change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Rebalance {
+    /// They stay where they are as long as that is allowed.
+    #[default]
+    Keep,
+    /// As few of them as possible are moved, so that each endpoint has its share.
+    Rebalance,
+}
+
+impl Rebalance {
+    /// Every choice.
+    pub const ALL: [Self; 2] = [Self::Keep, Self::Rebalance];
+
+    /// The word in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "Keep",
+            Self::Rebalance => "Rebalance",
+        }
+    }
+}
+
+word_form!(Rebalance, "rebalance", "rebalance");
 
 /// One destination of a [`Match`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +134,18 @@ pub struct NetworkService {
     name: ServiceName,
     payload: Payload,
     matches: Vec<Match>,
-    selector: Labels,
+    #[serde(default)]
+    selector: ServiceSelector,
     policy: Policy,
+    #[serde(default)]
+    rebalance: Rebalance,
     prefixes: Vec<IpNet>,
     excluded_prefixes: Vec<IpNet>,
     mtu: Option<Mtu>,
+    #[serde(default)]
+    routes: Vec<IpNet>,
+    #[serde(default)]
+    dns: Vec<DnsConfig>,
 }
 
 impl NetworkService {
@@ -109,11 +156,14 @@ impl NetworkService {
             name,
             payload: Payload::default(),
             matches: Vec::new(),
-            selector: Labels::default(),
+            selector: ServiceSelector::default(),
             policy: Policy::default(),
+            rebalance: Rebalance::default(),
             prefixes: Vec::new(),
             excluded_prefixes: Vec::new(),
             mtu: None,
+            routes: Vec::new(),
+            dns: Vec::new(),
         }
     }
 
@@ -145,10 +195,10 @@ impl NetworkService {
         Ok(self)
     }
 
-    /// Only endpoints with these labels.
+    /// Only endpoints with these labels, or through functions in this order.
     #[must_use]
-    pub fn with_selector(mut self, selector: Labels) -> Self {
-        self.selector = selector;
+    pub fn with_selector(mut self, selector: impl Into<ServiceSelector>) -> Self {
+        self.selector = selector.into();
         self
     }
 
@@ -157,6 +207,27 @@ impl NetworkService {
     pub fn with_policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
+    }
+
+    /// With this for live connections when their endpoints change.
+    #[must_use]
+    pub fn with_rebalance(mut self, rebalance: Rebalance) -> Self {
+        self.rebalance = rebalance;
+        self
+    }
+
+    /// With these prefixes as what its clients reach through their wires, beside the endpoint.
+    pub fn with_routes(mut self, routes: Vec<IpNet>) -> Result<Self, Invalid> {
+        check_count("routes", routes.len(), MAX_ROUTES)?;
+        self.routes = routes;
+        Ok(self)
+    }
+
+    /// With these name servers for its clients.
+    pub fn with_dns(mut self, dns: Vec<DnsConfig>) -> Result<Self, Invalid> {
+        check_count("dns", dns.len(), MAX_DNS_CONFIGS)?;
+        self.dns = dns;
+        Ok(self)
     }
 
     /// With addresses from these prefixes, which must not overlap one another, less the excluded ones.
@@ -200,9 +271,9 @@ impl NetworkService {
         &self.matches
     }
 
-    /// Labels that its endpoints must carry.
+    /// Labels that its endpoints must carry, or the functions in their order.
     #[must_use]
-    pub fn selector(&self) -> &Labels {
+    pub fn selector(&self) -> &ServiceSelector {
         &self.selector
     }
 
@@ -210,6 +281,24 @@ impl NetworkService {
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// What becomes of live connections when their endpoints change.
+    #[must_use]
+    pub fn rebalance(&self) -> Rebalance {
+        self.rebalance
+    }
+
+    /// What its clients reach through their wires, beside the endpoint: routes by way of the endpoint's address.
+    #[must_use]
+    pub fn routes(&self) -> &[IpNet] {
+        &self.routes
+    }
+
+    /// Name servers for its clients.
+    #[must_use]
+    pub fn dns(&self) -> &[DnsConfig] {
+        &self.dns
     }
 
     /// Where its wires' addresses come from; empty: the default prefixes.

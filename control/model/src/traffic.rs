@@ -189,6 +189,15 @@ impl TrafficSelector {
         self.prefix
     }
 
+    /// Protocol, ports and prefix as texts that [`Self::parse`] reads.
+    #[must_use]
+    pub fn texts(&self) -> [String; 3] {
+        fn text_of<T: ToString>(value: Option<T>) -> String {
+            value.map(|value| value.to_string()).unwrap_or_default()
+        }
+        [text_of(self.protocol), text_of(self.ports), text_of(self.prefix)]
+    }
+
     /// Whether every packet that `other` selects is selected here.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
@@ -241,16 +250,13 @@ struct TrafficText {
     prefix: String,
 }
 
-fn text_of<T: ToString>(value: Option<T>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
-}
-
 impl From<TrafficSelector> for TrafficText {
     fn from(selector: TrafficSelector) -> Self {
+        let [protocol, ports, prefix] = selector.texts();
         Self {
-            protocol: text_of(selector.protocol),
-            ports: text_of(selector.ports),
-            prefix: text_of(selector.prefix),
+            protocol,
+            ports,
+            prefix,
         }
     }
 }

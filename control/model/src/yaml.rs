@@ -1,7 +1,7 @@
 //! Objects in Kubernetes-style YAML files, read strictly: what is not known is an error with its line.
 //!
-//! A file holds documents of kind `NetworkService` and `NetworkServiceEndpoint`, `apiVersion: tieline.io/v1` or NSM's
-//! `networkservicemesh.io/v1`, fields in camelCase or in NSM's snake_case. `metadata.namespace` and `metadata.labels`
+//! A file holds documents of kind `NetworkService`, `NetworkServiceEndpoint` and `NetworkServiceWiring`, `apiVersion:
+//! tieline.io/v1` or NSM's `networkservicemesh.io/v1`, fields in camelCase or in NSM's snake_case. `metadata.namespace` and `metadata.labels`
 //! are read, so that files made for Kubernetes work, and mean nothing here.
 
 mod form;
@@ -14,7 +14,7 @@ use crate::{
     Invalid, NodeName, Object, ObjectKind,
     limits::{MAX_FILE_BYTES, MAX_OBJECTS},
 };
-use form::{Document, EndpointSpec, ServiceSpec};
+use form::{Document, EndpointSpec, ServiceSpec, WiringSpec};
 
 /// The `apiVersion` that is written.
 pub const API_VERSION: &str = "tieline.io/v1";
@@ -96,6 +96,9 @@ pub fn render(objects: &[Object]) -> Result<String, YamlError> {
             Object::NetworkServiceEndpoint(endpoint) => {
                 serde_yaml_ng::to_string(&Document::<EndpointSpec>::from(endpoint))
             }
+            Object::NetworkServiceWiring(wiring) => {
+                serde_yaml_ng::to_string(&Document::<WiringSpec>::from(wiring))
+            }
         };
         let document = written.map_err(|e| YamlError::Unwritable {
             object: format!("{} {}", object.kind(), object.name()),
@@ -158,13 +161,6 @@ impl Chunk {
             return Err(self.value("object", Invalid::new("apiVersion", version, rule)));
         }
         let kind = header.kind.unwrap_or_default();
-        if kind == "NetworkServiceWiring" {
-            let rule = format!(
-                "NetworkServiceWiring is not supported yet: use {}",
-                ObjectKind::list()
-            );
-            return Err(self.value("object", Invalid::new("kind", kind, rule)));
-        }
         let kind: ObjectKind = kind.parse().map_err(|e| self.value("object", e))?;
         match kind {
             ObjectKind::NetworkService => {
@@ -181,6 +177,14 @@ impl Chunk {
                 let endpoint = document.endpoint(node);
                 endpoint
                     .map(|one| Some(Object::NetworkServiceEndpoint(one)))
+                    .map_err(|e| self.value(&object, e))
+            }
+            ObjectKind::NetworkServiceWiring => {
+                let document: Document<WiringSpec> = self.read()?;
+                let object = format!("{kind} {}", document.name());
+                let wiring = document.wiring();
+                wiring
+                    .map(|one| Some(Object::NetworkServiceWiring(one)))
                     .map_err(|e| self.value(&object, e))
             }
         }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt};
 
 use tieline_model::{
     Attachment, ConnectionId, EndpointName, Labels, Match, NetnsRef, NetworkService, NetworkServiceEndpoint,
-    NodeName, Policy, Selector, ServiceName,
+    NodeName, Selector, ServiceName,
 };
 
 /// What is chosen from.
@@ -243,7 +243,6 @@ pub fn select(input: &SelectInput<'_>, cursor: u64) -> Result<Selection, SelectE
     } else {
         select_by_matches(input, &candidates, &mut report)
     };
-    let Policy::RoundRobin = input.service.policy();
     match round_robin(&groups, cursor) {
         Some(endpoint) => {
             let endpoints = groups.iter().map(|group| group.endpoints.len()).sum();
@@ -309,7 +308,9 @@ fn select_plainly<'a>(
     candidates: Vec<&'a NetworkServiceEndpoint>,
     report: &mut Report,
 ) -> Vec<Group<'a>> {
-    let selector = input.service.selector();
+    let [selector] = input.service.selector().stages() else {
+        return Vec::new();
+    };
     if selector.is_empty() {
         report.steps.push(Step::Any);
         return vec![Group {

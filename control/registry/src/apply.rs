@@ -40,6 +40,12 @@ impl Registry {
             match object {
                 Object::NetworkService(service) => drop(services.insert(service.name().clone(), service)),
                 Object::NetworkServiceEndpoint(endpoint) => self.check_declared(endpoint)?,
+                Object::NetworkServiceWiring(_) => {
+                    let rule = "wirings are not carried out yet: leave it out";
+                    return Err(
+                        Invalid::new(format!("objects[{i}].kind"), object.kind().as_str(), rule).into(),
+                    );
+                }
             }
         }
         self.check_prefixes(&services)?;
@@ -142,6 +148,7 @@ impl Registry {
                 let old = self.tables.endpoints.get(endpoint.name());
                 action(old.map(|old| **old == endpoint.clone().since(old.registered_at())))
             }
+            Object::NetworkServiceWiring(_) => ApplyAction::Created,
         };
         Applied {
             kind: object.kind(),
@@ -174,6 +181,7 @@ impl Registry {
                     self.put_endpoint(endpoint);
                 }
             }
+            Object::NetworkServiceWiring(_) => {}
         }
     }
 
@@ -190,6 +198,7 @@ impl Registry {
                 }
                 Ok(self.remove_endpoint(&name))
             }
+            ObjectKind::NetworkServiceWiring => Ok(Vec::new()),
         }
     }
 
@@ -216,7 +225,7 @@ impl Registry {
 
 fn offered_by(object: &Object) -> Vec<&ServiceName> {
     match object {
-        Object::NetworkService(_) => Vec::new(),
+        Object::NetworkService(_) | Object::NetworkServiceWiring(_) => Vec::new(),
         Object::NetworkServiceEndpoint(endpoint) => endpoint.services().keys().collect(),
     }
 }

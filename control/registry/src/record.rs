@@ -65,6 +65,8 @@ pub enum Record {
     Service,
     /// A NetworkServiceEndpoint.
     Endpoint,
+    /// A NetworkServiceWiring.
+    Wiring,
     /// A connection.
     Connection,
     /// A node's generation.
@@ -76,9 +78,10 @@ pub enum Record {
 }
 
 impl Record {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Service,
         Self::Endpoint,
+        Self::Wiring,
         Self::Connection,
         Self::Node,
         Self::Addresses,
@@ -91,6 +94,7 @@ impl Record {
         match self {
             Self::Service => "service/",
             Self::Endpoint => "endpoint/",
+            Self::Wiring => "wiring/",
             Self::Connection => "connection/",
             Self::Node => "node/",
             Self::Addresses => "addresses/",

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use tieline_model::{Connection, NetworkService, NetworkServiceEndpoint};
+use tieline_model::{Connection, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring};
 
 use crate::{NodeState, Record, Registry, RegistryConfig, RestoreError, record::decode};
 
@@ -64,6 +64,13 @@ impl Registry {
                 let endpoint: NetworkServiceEndpoint = decode(key, value)?;
                 misplaced(endpoint.name().as_str())?;
                 self.tables.put_endpoint(Arc::new(endpoint));
+            }
+            Record::Wiring => {
+                let wiring: NetworkServiceWiring = decode(key, value)?;
+                misplaced(wiring.name().as_str())?;
+                self.tables
+                    .wirings
+                    .insert(wiring.name().clone(), Arc::new(wiring));
             }
             Record::Connection => {
                 let connection: Connection = decode(key, value)?;

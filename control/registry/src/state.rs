@@ -6,8 +6,8 @@ use std::{
 };
 
 use tieline_model::{
-    Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint, NodeName, ServiceName,
-    Timestamp,
+    Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring,
+    NodeName, ServiceName, Timestamp,
 };
 use tieline_planner::{Delta, Plan, lower};
 
@@ -153,6 +153,10 @@ impl Registry {
                 .endpoints
                 .get(name)
                 .map(|endpoint| kind.write(name, endpoint.as_ref())),
+            Record::Wiring => tables
+                .wirings
+                .get(name)
+                .map(|wiring| kind.write(name, wiring.as_ref())),
             Record::Connection => tables
                 .connections
                 .get(name)
@@ -317,6 +321,11 @@ impl Registry {
     #[must_use]
     pub fn endpoint(&self, name: &EndpointName) -> Option<&Arc<NetworkServiceEndpoint>> {
         self.tables.endpoints.get(name)
+    }
+
+    /// Every wiring, by name.
+    pub fn wirings(&self) -> impl Iterator<Item = &Arc<NetworkServiceWiring>> {
+        self.tables.wirings.values()
     }
 
     /// Every connection, by id. [`tieline_model::MonitorScope::matches`] says which a watcher gets.

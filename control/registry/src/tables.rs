@@ -6,8 +6,8 @@ use std::{
 };
 
 use tieline_model::{
-    Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint, NodeName, ServiceName,
-    Timestamp,
+    Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring,
+    NodeName, ServiceName, Timestamp, WiringName,
 };
 
 use crate::{ipam::Addresses, names::InterfaceNames};
@@ -57,6 +57,7 @@ impl<K: Ord + Clone, V: Ord + Clone> Index<K, V> {
 pub(crate) struct Tables {
     pub(crate) services: BTreeMap<ServiceName, Arc<NetworkService>>,
     pub(crate) endpoints: BTreeMap<EndpointName, Arc<NetworkServiceEndpoint>>,
+    pub(crate) wirings: BTreeMap<WiringName, Arc<NetworkServiceWiring>>,
     pub(crate) connections: BTreeMap<ConnectionId, Arc<Connection>>,
     /// How many choices were made for a service.
     pub(crate) turns: BTreeMap<ServiceName, u64>,

@@ -8,8 +8,10 @@ use super::{
     required, timestamp_to_proto, to_texts,
 };
 use crate::{
-    Connection, ConnectionState, EndpointName, Invalid, Mtu, NetworkService, NetworkServiceEndpoint,
-    NodeName, Object, Policy, limits::MAX_PREFIXES,
+    Connection, ConnectionState, DnsConfig, EndpointName, Invalid, Mtu, NetworkService,
+    NetworkServiceEndpoint, NetworkServiceWiring, NodeName, Object, Policy, Rebalance, ServiceSelector,
+    limits::{MAX_DNS_CONFIGS, MAX_PREFIXES, MAX_ROUTES},
+    service::check_count,
 };
 
 impl TryFrom<proto::Object> for Object {
@@ -26,6 +28,11 @@ impl TryFrom<proto::Object> for Object {
                     NetworkServiceEndpoint::try_from(endpoint).map_err(|e| e.within("endpoint"))?;
                 Ok(Self::NetworkServiceEndpoint(endpoint))
             }
+            proto::object::Object::NetworkServiceWiring(wiring) => {
+                let wiring =
+                    NetworkServiceWiring::try_from(wiring).map_err(|e| e.within("network_service_wiring"))?;
+                Ok(Self::NetworkServiceWiring(wiring))
+            }
         }
     }
 }
@@ -35,6 +42,9 @@ impl From<&Object> for proto::Object {
         let object = match object {
             Object::NetworkService(service) => proto::object::Object::NetworkService(service.into()),
             Object::NetworkServiceEndpoint(endpoint) => proto::object::Object::Endpoint(endpoint.into()),
+            Object::NetworkServiceWiring(wiring) => {
+                proto::object::Object::NetworkServiceWiring(wiring.into())
+            }
         };
         Self { object: Some(object) }
     }
@@ -44,21 +54,56 @@ impl TryFrom<proto::NetworkService> for NetworkService {
     type Error = Invalid;
 
     fn try_from(message: proto::NetworkService) -> Result<Self, Invalid> {
-        let policy = match message.policy() {
-            proto::SelectionPolicy::Unspecified | proto::SelectionPolicy::RoundRobin => Policy::RoundRobin,
-        };
-        if proto::SelectionPolicy::try_from(message.policy).is_err() {
-            let rule = "a policy is SELECTION_POLICY_ROUND_ROBIN";
-            return Err(Invalid::new("policy", message.policy.to_string(), rule));
-        }
+        let policy = policy_from(message.policy)?;
+        let rebalance = rebalance_from(message.rebalance)?;
         let prefixes = prefixes_from("prefixes", &message.prefixes, MAX_PREFIXES)?;
         let excluded = prefixes_from("excluded_prefixes", &message.excluded_prefixes, MAX_PREFIXES)?;
+        let routes = prefixes_from("routes", &message.routes, MAX_ROUTES)?;
+        check_count("dns", message.dns.len(), MAX_DNS_CONFIGS)?;
+        let dns = message.dns.iter().enumerate();
+        let dns = dns
+            .map(|(i, one)| DnsConfig::parse(&format!("dns[{i}]"), &one.dns_server_ips, &one.search_domains));
+        let common = labels_from("selector", message.selector)?;
+        let selector = match message.ordered_selector {
+            None => ServiceSelector::from(common),
+            Some(list) => ServiceSelector::ordered("ordered_selector", &list.key, &list.values, &common)?,
+        };
         Self::try_from(required("service", message.service)?)
             .map_err(|e| e.within("service"))?
-            .with_selector(labels_from("selector", message.selector)?)
+            .with_selector(selector)
             .with_policy(policy)
+            .with_rebalance(rebalance)
             .with_mtu(Mtu::parse_optional("mtu", message.mtu)?)
+            .with_routes(routes)?
+            .with_dns(dns.collect::<Result<_, _>>()?)?
             .with_prefixes(prefixes, excluded)
+    }
+}
+
+fn policy_from(number: i32) -> Result<Policy, Invalid> {
+    use proto::SelectionPolicy as Word;
+    match Word::try_from(number) {
+        Ok(Word::Unspecified) => Ok(Policy::default()),
+        Ok(Word::RoundRobin) => Ok(Policy::RoundRobin),
+        Ok(Word::LeastLoaded) => Ok(Policy::LeastLoaded),
+        Ok(Word::SameNodeFirst) => Ok(Policy::SameNodeFirst),
+        Err(_) => {
+            let rule = "a policy is SELECTION_POLICY_ROUND_ROBIN, _LEAST_LOADED or _SAME_NODE_FIRST";
+            Err(Invalid::new("policy", number.to_string(), rule))
+        }
+    }
+}
+
+fn rebalance_from(number: i32) -> Result<Rebalance, Invalid> {
+    use proto::Rebalance as Word;
+    match Word::try_from(number) {
+        Ok(Word::Unspecified) => Ok(Rebalance::default()),
+        Ok(Word::Keep) => Ok(Rebalance::Keep),
+        Ok(Word::Rebalance) => Ok(Rebalance::Rebalance),
+        Err(_) => {
+            let rule = "rebalance is REBALANCE_KEEP or REBALANCE_REBALANCE";
+            Err(Invalid::new("rebalance", number.to_string(), rule))
+        }
     }
 }
 
@@ -66,14 +111,34 @@ impl From<&NetworkService> for proto::NetworkService {
     fn from(service: &NetworkService) -> Self {
         let policy = match service.policy() {
             Policy::RoundRobin => proto::SelectionPolicy::RoundRobin,
+            Policy::LeastLoaded => proto::SelectionPolicy::LeastLoaded,
+            Policy::SameNodeFirst => proto::SelectionPolicy::SameNodeFirst,
+        };
+        let rebalance = match service.rebalance() {
+            Rebalance::Keep => proto::Rebalance::Keep,
+            Rebalance::Rebalance => proto::Rebalance::Rebalance,
+        };
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let selector = service.selector();
+        let ordered = |(key, values): (&str, Vec<&str>)| proto::OrderedSelector {
+            key: key.to_owned(),
+            values: to_texts(&values),
+        };
+        let dns = |one: &DnsConfig| tieline_proto::connectioncontext::DnsConfig {
+            dns_server_ips: to_texts(one.servers()),
+            search_domains: to_texts(one.search_domains()),
         };
         Self {
             service: Some(service.into()),
-            selector: labels_to(service.selector()),
+            selector: selector.common().into_iter().map(owned).collect(),
             policy: policy.into(),
             prefixes: to_texts(service.prefixes()),
             excluded_prefixes: to_texts(service.excluded_prefixes()),
             mtu: service.mtu().map(Mtu::octets).unwrap_or_default(),
+            ordered_selector: selector.order().map(ordered),
+            rebalance: rebalance.into(),
+            routes: to_texts(service.routes()),
+            dns: service.dns().iter().map(dns).collect(),
         }
     }
 }
@@ -90,8 +155,10 @@ impl TryFrom<proto::NetworkServiceEndpoint> for NetworkServiceEndpoint {
             return Err(Invalid::new("endpoint.expiration_time", "", rule));
         }
         let attachment = attachment_from("endpoint.url", &endpoint.url)?;
-        let services = services_from(&mut endpoint).map_err(|e| e.within("endpoint"))?;
-        Self::declared(name, services, node, attachment).map_err(|e| e.within("endpoint"))
+        let (services, plumbing) = services_from(&mut endpoint).map_err(|e| e.within("endpoint"))?;
+        let attested = labels_from("labels", message.labels)?;
+        let declared = Self::declared(name, services, node, attachment).map_err(|e| e.within("endpoint"))?;
+        Ok(declared.with_plumbing(plumbing)?.with_attested(attested))
     }
 }
 
@@ -104,6 +171,7 @@ impl From<&NetworkServiceEndpoint> for proto::NetworkServiceEndpoint {
         Self {
             endpoint: Some(inner),
             node: endpoint.node().to_string(),
+            labels: labels_to(endpoint.attested()),
         }
     }
 }
@@ -117,6 +185,8 @@ pub fn endpoint_status(endpoint: &NetworkServiceEndpoint, connections: u32) -> p
         attachment: endpoint.attachment().to_string(),
         connections,
         declared: endpoint.is_declared(),
+        labels: labels_to(endpoint.attested()),
+        draining: endpoint.is_draining(),
     }
 }
 

@@ -7,7 +7,8 @@ use tieline_proto::registry as proto;
 use super::{labels_from, labels_to, match_selector_from, timestamp_from_proto, timestamp_to_proto};
 use crate::{
     Attachment, Destination, EndpointName, EndpointQuery, EndpointRegistration, IfName, Invalid, Labels,
-    Match, NetnsRef, NetworkService, NetworkServiceEndpoint, Payload, ServiceName, ServiceQuery,
+    Match, NetnsRef, NetworkService, NetworkServiceEndpoint, PLUMBING_LABEL, Payload, Plumbing, ServiceName,
+    ServiceQuery,
     limits::{MAX_DESTINATIONS, MAX_ENDPOINT_SERVICES, MAX_MATCHES},
     service::check_count,
 };
@@ -83,10 +84,10 @@ fn match_to(rule: &Match) -> proto::Match {
     }
 }
 
-/// The services that an endpoint message offers, with the labels for each.
+/// What an endpoint message offers, with the labels for each service, and how it says it is plumbed.
 pub(super) fn services_from(
     message: &mut proto::NetworkServiceEndpoint,
-) -> Result<BTreeMap<ServiceName, Labels>, Invalid> {
+) -> Result<(BTreeMap<ServiceName, Labels>, Option<Plumbing>), Invalid> {
     check_count(
         "network_service_names",
         message.network_service_names.len(),
@@ -100,23 +101,28 @@ pub(super) fn services_from(
     let mut labels: BTreeMap<_, _> = std::mem::take(&mut message.network_service_labels)
         .into_iter()
         .collect();
-    let mut services = BTreeMap::new();
+    let (mut services, mut plumbing) = (BTreeMap::new(), None);
     for (i, name) in message.network_service_names.iter().enumerate() {
         let field = format!("network_service_names[{i}]");
         let service = ServiceName::parse(&field, name)?;
         let field = format!("network_service_labels[{name}].labels");
-        let own = labels
-            .remove(name)
-            .map(|own| labels_from(&field, own.labels))
-            .transpose()?;
-        services.insert(service, own.unwrap_or_default());
+        let mut own = labels.remove(name).unwrap_or_default().labels;
+        if let Some(text) = own.remove(PLUMBING_LABEL) {
+            let field = format!("{field}[{PLUMBING_LABEL}]");
+            let said = Plumbing::parse(&field, &text)?;
+            if let Some(other) = plumbing.replace(said).filter(|other| *other != said) {
+                let rule = format!("another service says {other}: an endpoint is plumbed in one way");
+                return Err(Invalid::new(field, text, rule));
+            }
+        }
+        services.insert(service, labels_from(&field, own)?);
     }
     match labels.keys().next() {
         Some(name) => {
             let rule = "labels for a service that is not in network_service_names: add it there";
             Err(Invalid::new("network_service_labels", name, rule))
         }
-        None => Ok(services),
+        None => Ok((services, plumbing)),
     }
 }
 
@@ -147,7 +153,9 @@ impl TryFrom<proto::NetworkServiceEndpoint> for EndpointRegistration {
 
     fn try_from(mut message: proto::NetworkServiceEndpoint) -> Result<Self, Invalid> {
         let name = EndpointName::parse("name", &message.name)?;
-        let mut registration = Self::new(name, services_from(&mut message)?)?;
+        let (services, plumbing) = services_from(&mut message)?;
+        let mut registration = Self::new(name, services)?;
+        registration.plumbing = plumbing;
         registration.expires = message
             .expiration_time
             .map(|at| timestamp_from_proto("expiration_time", at))
@@ -158,13 +166,13 @@ impl TryFrom<proto::NetworkServiceEndpoint> for EndpointRegistration {
 
 impl From<&NetworkServiceEndpoint> for proto::NetworkServiceEndpoint {
     fn from(endpoint: &NetworkServiceEndpoint) -> Self {
+        let plumbing = endpoint
+            .plumbing()
+            .map(|one| (PLUMBING_LABEL.to_owned(), one.to_string()));
         let labelled = |(name, labels): (&ServiceName, &Labels)| {
-            (
-                name.to_string(),
-                proto::NetworkServiceLabels {
-                    labels: labels_to(labels),
-                },
-            )
+            let mut labels = labels_to(labels);
+            labels.extend(plumbing.clone());
+            (name.to_string(), proto::NetworkServiceLabels { labels })
         };
         Self {
             name: endpoint.name().to_string(),

@@ -1,5 +1,7 @@
 //! What is read from a message is what was written into it.
 
+mod wiring;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use proptest::{collection, option, prelude::*, strategy::ValueTree};
@@ -7,10 +9,10 @@ use tieline_proto::{connection, connectioncontext, networkservice, registry, tie
 
 use super::*;
 use crate::{
-    Attachment, ClientSide, Connection, ConnectionRequest, ConnectionState, Destination, EndpointQuery,
-    EndpointRegistration, EndpointSide, IfName, Lease, MacAddr, Match, MonitorScope, Mtu, NetnsId, NetnsRef,
-    NetworkService, NetworkServiceEndpoint, NodeWire, Object, Path, PathSegment, Payload, SegmentPattern,
-    VethEnd, WireEnd, Workload,
+    Attachment, ClientSide, Connection, ConnectionRequest, ConnectionState, Destination, DnsConfig,
+    EndpointQuery, EndpointRegistration, EndpointSide, IfName, Lease, MacAddr, Match, MonitorScope, Mtu,
+    NetnsId, NetnsRef, NetworkService, NetworkServiceEndpoint, NodeWire, Object, Path, PathSegment, Payload,
+    Plumbing, Policy, Rebalance, SegmentPattern, ServiceSelector, VethEnd, WireEnd, Workload,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -59,15 +61,39 @@ fn rule() -> impl Strategy<Value = Match> {
         })
 }
 
+fn dns() -> impl Strategy<Value = DnsConfig> {
+    (
+        collection::vec(any::<u128>(), 1..3),
+        collection::vec(name(), 0..3),
+    )
+        .prop_map(|(servers, domains)| {
+            let servers: Vec<String> = servers
+                .into_iter()
+                .map(|bits| IpAddr::V6(bits.into()).to_string())
+                .collect();
+            DnsConfig::parse("d", &servers, &domains).unwrap()
+        })
+}
+
 prop_compose! {
     fn service()(
         name in name(), ethernet in any::<bool>(), matches in collection::vec(rule(), 0..3), selector in labels(),
         prefix in option::of(prefix()), excluded in collection::vec(prefix(), 0..3), mtu in option::of(1280_u32..=65_535),
+        order in option::of(collection::vec("[a-z]{1,5}", 2..5)), routes in collection::vec(prefix(), 0..3),
+        (policy, rebalance) in (0..Policy::ALL.len(), any::<bool>()), dns in collection::vec(dns(), 0..2),
     ) -> NetworkService {
+        let selector = match order {
+            None => ServiceSelector::from(selector),
+            Some(values) => ServiceSelector::ordered("s", "order", &values, &selector).unwrap(),
+        };
         NetworkService::new(name.parse().unwrap())
             .with_payload(if ethernet { Payload::Ethernet } else { Payload::Ip })
             .with_matches(matches).unwrap()
             .with_selector(selector)
+            .with_policy(Policy::ALL[policy])
+            .with_rebalance(if rebalance { Rebalance::Rebalance } else { Rebalance::Keep })
+            .with_routes(routes).unwrap()
+            .with_dns(dns).unwrap()
             .with_prefixes(prefix.into_iter().collect(), excluded).unwrap()
             .with_mtu(mtu.map(|octets| Mtu::parse("mtu", octets).unwrap()))
     }
@@ -85,9 +111,12 @@ fn attachment() -> impl Strategy<Value = Attachment> {
 prop_compose! {
     fn endpoint()(
         name in name(), services in collection::btree_map(name(), labels(), 1..4), node in name(), at in attachment(),
+        plumbing in option::of(0..Plumbing::ALL.len()), attested in labels(),
     ) -> NetworkServiceEndpoint {
+        let plumbing = plumbing.map(|i| Plumbing::ALL[i]).filter(|_| matches!(at, Attachment::Netns(_)));
         let services = services.into_iter().map(|(name, labels)| (name.parse().unwrap(), labels)).collect();
         NetworkServiceEndpoint::declared(name.parse().unwrap(), services, node.parse().unwrap(), at).unwrap()
+            .with_plumbing(plumbing).unwrap().with_attested(attested)
     }
 }
 
@@ -200,6 +229,7 @@ proptest! {
         };
         let mut registration = EndpointRegistration::new(endpoint.name().clone(), endpoint.services().clone()).unwrap();
         registration.expires = expires.map(Timestamp::from_millis);
+        registration.plumbing = endpoint.plumbing();
         let lease = Timestamp::from_millis(5).after(Lease::from_secs(1));
         let registered = NetworkServiceEndpoint::registered(registration.clone(), &workload, Timestamp::default(), registration.expires.unwrap_or(lease));
         let message = tieline::agent::v1::RegisterEndpointRequest {

@@ -1,3 +1,5 @@
+mod wiring;
+
 use super::*;
 
 const SEED: &str = "\
@@ -42,7 +44,7 @@ fn the_first_example_of_the_wiring_document_is_read() {
         panic!("{objects:?}")
     };
     assert_eq!(
-        (service.name().as_str(), service.selector().get("app")),
+        (service.name().as_str(), service.selector().stages()[0].get("app")),
         ("gold-network", Some("vpngateway"))
     );
 }
@@ -66,7 +68,10 @@ spec:
     fallthrough: true
   - source_selector: {app: x}
     metadata: {labels: {p2p: 'true'}}
-  policy: RoundRobin
+  policy: LeastLoaded
+  rebalance: Rebalance
+  routes: [192.168.0.0/16]
+  dns: [{servers: [10.1.0.53], searchDomains: [my.coredns.service]}]
   prefixes: [10.1.0.0/16, 'fd00:1::/64']
   excludedPrefixes: [10.1.1.0/24]
   mtu: 1400
@@ -78,6 +83,8 @@ spec:
   networkServiceNames: [gold, silver]
   networkServiceLabels: {gold: {labels: {app: gw}}}
   netns: {pid: 17}
+  plumbing: transparent
+  labels: {firewall: 'true'}
 ---
 apiVersion: tieline.io/v1
 kind: NetworkServiceEndpoint
@@ -158,23 +165,30 @@ fn broken_yaml_is_an_error_with_the_line_in_the_file() {
 }
 
 #[test]
-fn an_ordered_list_as_selector_is_said_to_be_unsupported() {
+fn the_ordered_list_of_the_wiring_document_is_read() {
     let text = SEED.replace("app: vpngateway", "app:\n    - firewall\n    - vpngateway");
-    let (line, _, message) = shape(&text);
-    assert_eq!(line, 11, "{message}");
-    assert!(message.contains("not supported yet"), "{message}");
+    let objects = parse(&text, None).unwrap();
+    let Object::NetworkService(service) = &objects[0] else {
+        panic!()
+    };
+    let expected = Some(("app", vec!["firewall", "vpngateway"]));
+    assert_eq!(service.selector().order(), expected);
+    let bad = SEED.replace("app: vpngateway", "app: {a: b}");
+    let (line, _, message) = shape(&bad);
+    assert_eq!(line, 10, "{message}");
+    assert!(message.contains("an ordered list"), "{message}");
 }
 
 #[test]
-fn a_wiring_is_said_to_be_unsupported_and_other_kinds_to_be_unknown() {
+fn other_kinds_are_unknown() {
     let (line, field, rule) = value(&format!(
-        "{SEED}---\n\n# here\napiVersion: tieline.io/v1\nkind: NetworkServiceWiring\n"
+        "{SEED}---\n\n# here\napiVersion: tieline.io/v1\nkind: Pod\n"
     ));
     assert_eq!((line, field.as_str()), (14, "kind"));
-    assert!(rule.contains("not supported yet"), "{rule}");
-    let (_, field, rule) = value("apiVersion: tieline.io/v1\nkind: Pod\n");
-    assert_eq!(field, "kind");
-    assert!(rule.contains("NetworkService, NetworkServiceEndpoint"), "{rule}");
+    assert!(
+        rule.contains("NetworkService, NetworkServiceEndpoint, NetworkServiceWiring"),
+        "{rule}"
+    );
     assert_eq!(value("apiVersion: V1\nkind: NetworkService\n").1, "apiVersion");
 }
 
@@ -188,6 +202,12 @@ fn a_value_that_breaks_a_rule_is_named_by_its_path() {
     for (text, field) in [
         (format!("{SEED}  mtu: 100\n"), "spec.mtu"),
         (format!("{SEED}  prefixes: [10.0.0.1/8]\n"), "spec.prefixes[0]"),
+        (format!("{SEED}  policy: Random\n"), "spec.policy"),
+        (format!("{SEED}  rebalance: keep\n"), "spec.rebalance"),
+        (
+            format!("{SEED}  dns: [{{servers: [ns1]}}]\n"),
+            "spec.dns[0].servers[0]",
+        ),
         (
             format!("{SEED}  matches: [{{sourceSelector: {{'a b': c}}}}]\n"),
             "spec.matches[0].sourceSelector",
@@ -212,6 +232,14 @@ fn a_value_that_breaks_a_rule_is_named_by_its_path() {
         (
             endpoint("networkServiceNames: [gold], netns: {name: a, pid: 1}"),
             "spec.netns",
+        ),
+        (
+            endpoint("networkServiceNames: [gold], interface: tap0, plumbing: gateway"),
+            "spec.plumbing",
+        ),
+        (
+            endpoint("networkServiceNames: [gold], netns: {name: a}, plumbing: bump"),
+            "spec.plumbing",
         ),
         (
             endpoint("networkServiceNames: [gold], netns: {name: ../x}"),

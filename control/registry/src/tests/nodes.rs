@@ -238,7 +238,7 @@ fn records_of_a_later_release_or_that_contradict_one_another_are_refused() {
         Registry::restore(config(), broken).unwrap_err(),
         RestoreError::Malformed { .. }
     ));
-    let unknown = [("wiring/x".to_owned(), b"{}".to_vec())];
+    let unknown = [("chain/x".to_owned(), b"{}".to_vec())];
     assert!(matches!(
         Registry::restore(config(), unknown).unwrap_err(),
         RestoreError::UnknownKey { .. }

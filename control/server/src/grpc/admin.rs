@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tieline_model::convert::{endpoint_status, timestamp_to_proto};
 use tieline_model::limits::MAX_OBJECTS;
-use tieline_model::{ConnectionId, Invalid, NetworkService, Object, ObjectKind};
+use tieline_model::{ConnectionId, Invalid, NetworkService, NetworkServiceWiring, Object, ObjectKind};
 use tieline_proto::tieline::admin::v1 as proto;
 use tieline_proto::tieline::admin::v1::admin_service_server::AdminService;
 use tieline_registry::{Applied, ApplyAction, Caller, Command, NodeState, Registry, Reply};
@@ -60,6 +60,21 @@ impl AdminService for Api {
         self.answer(
             "ListEndpoints",
             items.map(|items| proto::ListEndpointsResponse { items }),
+        )
+    }
+
+    async fn list_network_service_wirings(
+        &self,
+        request: Request<proto::ListRequest>,
+    ) -> Result<Response<proto::ListNetworkServiceWiringsResponse>, Status> {
+        let names = Names::from(request.into_inner());
+        let items = self
+            .engine
+            .look(move |registry, _| wirings(registry, &names))
+            .await;
+        self.answer(
+            "ListNetworkServiceWirings",
+            items.map(|items| proto::ListNetworkServiceWiringsResponse { items }),
         )
     }
 
@@ -220,6 +235,17 @@ fn endpoints(registry: &Registry, names: &Names) -> Vec<proto::EndpointStatus> {
     wanted
         .map(|endpoint| endpoint_status(endpoint, connections(endpoint.name())))
         .collect()
+}
+
+fn wirings(registry: &Registry, names: &Names) -> Vec<proto::NetworkServiceWiringStatus> {
+    let wanted = registry
+        .wirings()
+        .filter(|wiring| names.want(wiring.name().as_str()));
+    let status = |wiring: &Arc<NetworkServiceWiring>| proto::NetworkServiceWiringStatus {
+        wiring: Some((&**wiring).into()),
+        ..Default::default()
+    };
+    wanted.map(status).collect()
 }
 
 fn nodes(registry: &Registry, names: &Names) -> Vec<proto::NodeStatus> {

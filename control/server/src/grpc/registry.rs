@@ -1,6 +1,8 @@
 //! NSM's registries: services, and endpoints as operators declare them. Workloads register at their node's agent,
 //! which knows who they are.
 
+use std::collections::HashMap;
+
 use tieline_model::{
     EndpointName, EndpointQuery, NetworkService, NodeName, Object, ServiceName, ServiceQuery,
 };
@@ -145,6 +147,7 @@ impl Api {
         let declared = admin::NetworkServiceEndpoint {
             endpoint: Some(message),
             node: node.to_string(),
+            labels: HashMap::new(),
         };
         let endpoint = NetworkServiceEndpoint::try_from(declared)?;
         let answer = proto::NetworkServiceEndpoint::from(&endpoint);
