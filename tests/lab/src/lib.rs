@@ -10,6 +10,7 @@
 pub mod frame;
 
 mod bpffs;
+mod echo;
 mod leftovers;
 mod mac;
 mod name;
@@ -26,6 +27,7 @@ mod time;
 mod udp;
 
 pub use bpffs::BpfFs;
+pub use echo::{EchoReport, EchoStream, Responder, ResponderId};
 pub use leftovers::{Leftovers, Watch};
 pub use mac::Mac;
 pub use name::{PREFIX, unique_name};

@@ -18,9 +18,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::{NetNs, time::slow};
 
 /// Room for some seconds of a stream while the receiver's thread is not scheduled, in octets.
-const BUFFER: usize = 64 * 1024 * 1024;
+pub(crate) const BUFFER: usize = 64 * 1024 * 1024;
 /// Stream number and datagram number.
-const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 
 /// How to send.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +50,11 @@ pub struct UdpStream {
     receiver: Option<JoinHandle<Result<Account>>>,
 }
 
+/// What the kernel said to the sender.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sent {
-    datagrams: u64,
-    errors: u64,
+pub(crate) struct Sent {
+    pub(crate) datagrams: u64,
+    pub(crate) errors: u64,
 }
 
 /// What became of a stream.
@@ -163,7 +164,7 @@ impl Drop for UdpStream {
 }
 
 /// The result of a thread that is still to be joined.
-fn join<T: Default>(thread: Option<JoinHandle<Result<T>>>) -> Result<T> {
+pub(crate) fn join<T: Default>(thread: Option<JoinHandle<Result<T>>>) -> Result<T> {
     let Some(thread) = thread else {
         return Ok(T::default());
     };
@@ -171,12 +172,13 @@ fn join<T: Default>(thread: Option<JoinHandle<Result<T>>>) -> Result<T> {
 }
 
 /// Different for each stream of every process, so that no two are mixed up.
-fn stream_id() -> u64 {
+pub(crate) fn stream_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     u64::from(std::process::id()) << 32 | NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn send(socket: &UdpSocket, id: u64, plan: UdpPlan, stop: &AtomicBool) -> Result<Sent> {
+/// Sends numbered datagrams until it is told to stop.
+pub(crate) fn send(socket: &UdpSocket, id: u64, plan: UdpPlan, stop: &AtomicBool) -> Result<Sent> {
     let mut datagram = vec![0x5a; plan.size];
     datagram[..8].copy_from_slice(&id.to_be_bytes());
     let begin = Instant::now();
@@ -215,7 +217,7 @@ fn receive(socket: &UdpSocket, id: u64, quit: &AtomicBool, count: &AtomicU64) ->
 
 /// Counts arrivals by number.
 #[derive(Debug, Default)]
-struct Account {
+pub(crate) struct Account {
     seen: Vec<u64>,
     received: u64,
     duplicated: u64,
@@ -228,7 +230,8 @@ struct Account {
 }
 
 impl Account {
-    fn take(&mut self, id: u64, datagram: &[u8], now: Instant) {
+    /// Takes what arrived at `now` at the receiver of stream `id`.
+    pub(crate) fn take(&mut self, id: u64, datagram: &[u8], now: Instant) {
         let number = |at: usize| datagram.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
         let (Some(stream), Some(number)) = (number(0), number(8)) else {
             self.foreign += 1;
@@ -257,7 +260,13 @@ impl Account {
         self.last = Some(now);
     }
 
-    fn report(&self, sent: Sent) -> UdpReport {
+    /// Different datagrams so far.
+    pub(crate) const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The account at the end.
+    pub(crate) fn report(&self, sent: Sent) -> UdpReport {
         UdpReport {
             sent: sent.datagrams,
             send_errors: sent.errors,

@@ -131,6 +131,29 @@ impl Api {
         self.wait(AdminServiceClient::new(self.control.clone()).apply(request))
     }
 
+    /// Deletes an object of this kind (`NetworkService`, `NetworkServiceEndpoint`) at control.
+    pub fn delete(&self, kind: &str, name: &str) -> Call<()> {
+        let request = admin::DeleteRequest {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+        };
+        self.wait(AdminServiceClient::new(self.control.clone()).delete(request))
+            .map(drop)
+    }
+
+    /// The names of the endpoints that control knows, in order.
+    pub fn endpoints(&self) -> Call<Vec<String>> {
+        let call = async {
+            AdminServiceClient::new(self.control.clone())
+                .list_endpoints(admin::ListRequest::default())
+                .await
+        };
+        let items = self.wait(call)?.items.into_iter();
+        let mut names: Vec<String> = items.filter_map(|item| Some(item.endpoint?.name)).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// Control's list of connections, in order of their ids.
     pub fn connections(&self) -> Call<Vec<ConnectionStatus>> {
         let mut client = AdminServiceClient::new(self.control.clone()).max_decoding_message_size(MAX_ANSWER);

@@ -2,7 +2,8 @@
 //!
 //! A [`Node`] is the real `tieline` program in a namespace of its own, with its own folders and bpffs; workloads are
 //! namespaces; calls go through the node's sockets by [`Api`]. [`Foreign`] plants what belongs to somebody else and
-//! proves that it was not touched. [`Kernel`] is what the kernel holds of the node's wires, read from its pins.
+//! proves that it was not touched. A [`Scene`] is a node with its workloads, at whose end nothing remains; a wire of it is
+//! [`Watched`] while things happen to it. [`Kernel`] is what the kernel holds of the node's wires, read from its pins.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -11,7 +12,9 @@ mod foreign;
 mod kernel;
 mod monitor;
 mod node;
+mod scene;
 mod seed;
+mod watched;
 mod wire;
 
 pub use api::{Api, Call};
@@ -19,5 +22,7 @@ pub use foreign::Foreign;
 pub use kernel::Kernel;
 pub use monitor::Monitor;
 pub use node::{Mode, Node};
+pub use scene::{PORT, Scene, Server};
 pub use seed::seed;
-pub use wire::{Wire, endpoint, netns_url, request, service, with_interface, with_lifetime};
+pub use watched::{Face, Noticed, Watched};
+pub use wire::{Wire, endpoint, netns_url, request, service, with, with_interface, with_lifetime};

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -141,6 +142,31 @@ impl Node {
         let mut command = Command::new(binary::tieline()?);
         command.args(arguments).arg("--run-dir").arg(self.run_dir());
         Ok(command)
+    }
+
+    /// Runs a `tieline` command on this node with this standard input; its output, or what it said and how it ended.
+    pub fn tieline(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let mut command = self.command(arguments)?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = command.spawn()?;
+        let mut stdin = process.stdin.take().context("standard input is piped")?;
+        stdin.write_all(input.as_bytes())?;
+        drop(stdin);
+        let output = process.wait_with_output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`tieline {}`: {}: {said}", arguments.join(" "), output.status);
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The ids of the processes that run.
+    pub fn pids(&self) -> Vec<u32> {
+        let processes = [&self.agent, &self.control].into_iter().flatten();
+        processes.map(Process::pid).collect()
     }
 
     /// The program where every user may start it, with sockets that every user may reach.

@@ -69,6 +69,16 @@ pub fn request(id: &str, service: &str, url: &str) -> NetworkServiceRequest {
     }
 }
 
+/// The request with this change of its connection.
+#[must_use]
+pub fn with(
+    mut request: NetworkServiceRequest,
+    change: impl FnOnce(&mut Connection),
+) -> NetworkServiceRequest {
+    change(request.connection.get_or_insert_default());
+    request
+}
+
 /// The request with this interface name.
 #[must_use]
 pub fn with_interface(mut request: NetworkServiceRequest, name: &str) -> NetworkServiceRequest {

@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::Result;
-use ipnet::IpNet;
-use tieline_lab::{Link, NetNs, TcpPlan, TcpTransfer, UdpPlan, UdpStream, eventually, slow};
+use tieline_lab::{NetNs, TcpPlan, TcpTransfer, UdpPlan, UdpStream, eventually, slow};
 use tieline_tests_netns::{
-    Api, Foreign, Mode, Node, Wire, endpoint, netns_url, request, service, with_interface, with_lifetime,
+    Api, Face, Foreign, Mode, Node, Wire, endpoint, netns_url, request, service, with_interface,
+    with_lifetime,
 };
 use tonic::Code;
 
@@ -24,13 +24,6 @@ struct Stage {
     gateway: NetNs,
     wire: Wire,
     foreign: Foreign,
-}
-
-/// An interface as its workload sees it.
-#[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    link: Link,
-    addresses: Vec<IpNet>,
 }
 
 impl Stage {
@@ -53,18 +46,10 @@ impl Stage {
         })
     }
 
-    fn seen(&self) -> Result<[Seen; 2]> {
-        let look = |netns: &NetNs, name: &str| {
-            netns.net(|net| {
-                Ok(Seen {
-                    link: net.link(name)?,
-                    addresses: net.addresses(name)?,
-                })
-            })
-        };
+    fn seen(&self) -> Result<[Face; 2]> {
         Ok([
-            look(&self.client, &self.wire.client_interface)?,
-            look(&self.gateway, &self.wire.endpoint_interface)?,
+            Face::of(&self.client, &self.wire.client_interface)?,
+            Face::of(&self.gateway, &self.wire.endpoint_interface)?,
         ])
     }
 
