@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -51,21 +51,49 @@ impl Netns {
     /// Opens the namespace that `wanted` names, if it is still that one and not the agent's `own`.
     pub(crate) fn open(wanted: &NetnsRef, own: NetnsId) -> Result<Self, Obstacle> {
         let path = || wanted.path.display().to_string();
-        let gone = |detail: String| Obstacle::NetnsGone { path: path(), detail };
-        let file = File::open(&wanted.path).map_err(|error| gone(error.to_string()))?;
-        let found = identity(&file).map_err(|error| gone(error.to_string()))?;
-        if found != wanted.id {
-            let NetnsId { device, inode } = wanted.id;
-            return Err(gone(format!(
-                "expected namespace {device}:{inode}, found {}:{}",
-                found.device, found.inode
-            )));
-        }
-        if found == own {
+        let file = find(wanted).map_err(|detail| Obstacle::NetnsGone { path: path(), detail })?;
+        if wanted.id == own {
             return Err(Obstacle::OwnNetns { path: path() });
         }
         Ok(Self(file))
     }
+}
+
+/// Opens the namespace that `wanted` names, or says what is there in its place. One that is named by a process goes on
+/// when that ends, as long as another process is in it.
+pub(crate) fn find(wanted: &NetnsRef) -> Result<File, String> {
+    let detail = match open_as(&wanted.path, wanted.id) {
+        Ok(file) => return Ok(file),
+        Err(detail) => detail,
+    };
+    let others = fs::read_dir("/proc")
+        .ok()
+        .filter(|_| wanted.path.starts_with("/proc"));
+    let processes = others.into_iter().flatten().filter_map(Result::ok);
+    let is_process = |entry: &fs::DirEntry| {
+        entry
+            .file_name()
+            .as_encoded_bytes()
+            .iter()
+            .all(u8::is_ascii_digit)
+    };
+    let mut found = processes
+        .filter(is_process)
+        .filter_map(|process| open_as(&process.path().join("ns/net"), wanted.id).ok());
+    found.next().ok_or(detail)
+}
+
+fn open_as(path: &Path, wanted: NetnsId) -> Result<File, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let found = identity(&file).map_err(|error| error.to_string())?;
+    if found == wanted {
+        return Ok(file);
+    }
+    let NetnsId { device, inode } = wanted;
+    Err(format!(
+        "expected namespace {device}:{inode}, found {}:{}",
+        found.device, found.inode
+    ))
 }
 
 /// Runs `work` with a netlink socket inside each of the namespaces, once for all that is to be done in one, on one

@@ -6,6 +6,7 @@
 
 mod code;
 pub mod label;
+pub mod lease;
 mod packages;
 mod violation;
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
+use tieline_proto::lease;
 use tokio::time::timeout;
 
 use crate::{error::Failure, signals::Signals};
@@ -10,9 +11,40 @@ use crate::{error::Failure, signals::Signals};
 /// The shortest wait between two refreshes, so that a lease that was cut short does not make a busy loop.
 const MIN_WAIT: Duration = Duration::from_millis(200);
 
-/// When a lease of this length ends if it begins at `now`.
-pub(crate) fn end_after(now: SystemTime, lifetime: Duration) -> Timestamp {
-    Timestamp::from(now + lifetime)
+/// Who keeps what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// The node's agent, as long as the workload is there.
+    Node,
+    /// The caller, who asks again before this is over.
+    Client(Duration),
+}
+
+impl Lease {
+    /// What the user said, or what goes for those who stay; the node's otherwise.
+    pub(crate) fn new(lifetime: Option<Duration>, staying: Option<Duration>) -> Self {
+        lifetime.or(staying).map_or(Self::Node, Self::Client)
+    }
+
+    /// When it ends if it begins at `now`.
+    pub(crate) fn end_after(self, now: SystemTime) -> Option<Timestamp> {
+        match self {
+            Self::Node => None,
+            Self::Client(lifetime) => Some(Timestamp::from(now + lifetime)),
+        }
+    }
+
+    /// The call that asks for it.
+    pub(crate) fn call<T>(self, message: T) -> tonic::Request<T> {
+        let keeper = match self {
+            Self::Node => lease::NODE,
+            Self::Client(_) => lease::CLIENT,
+        };
+        let mut request = tonic::Request::new(message);
+        let header = tonic::metadata::MetadataValue::from_static(keeper);
+        request.metadata_mut().insert(lease::HEADER, header);
+        request
+    }
 }
 
 /// When to refresh a lease: after a third of it, so that two attempts may fail.
@@ -47,7 +79,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         let minutes = |n: u64| Duration::from_secs(60 * n);
         assert_eq!(
-            refresh_after(now, Some(end_after(now, minutes(3))), minutes(30)),
+            refresh_after(now, Lease::Client(minutes(3)).end_after(now), minutes(30)),
             minutes(1)
         );
         assert_eq!(

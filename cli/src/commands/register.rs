@@ -12,7 +12,7 @@ use tieline_proto::registry::{
 };
 use tonic::transport::Channel;
 
-use super::lease::{Keeper, end_after, refresh_after};
+use super::lease::{Keeper, Lease, refresh_after};
 use crate::{
     args::Global,
     error::Failure,
@@ -21,6 +21,9 @@ use crate::{
     output,
     view::RegistrationView,
 };
+
+/// How long a kept registration lives without a refresh if nothing else is said.
+const KEPT_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Flags of `register`.
 #[derive(Args, Debug)]
@@ -44,9 +47,10 @@ pub(crate) struct RegisterArgs {
     /// A label of the endpoint, for selectors; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<Label>,
-    /// How long the registration lives without a refresh
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = input::parse_lifetime)]
-    lifetime: Duration,
+    /// How long the registration lives without a refresh [default: as long as the namespace or interface is there; with
+    /// --keep: 1h]
+    #[arg(long, value_name = "TIME", value_parser = input::parse_lifetime)]
+    lifetime: Option<Duration>,
     /// Stay, refresh it, and unregister at Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -54,13 +58,14 @@ pub(crate) struct RegisterArgs {
 
 /// Registers it, and keeps it if told to.
 pub(crate) async fn run(global: &Global, args: RegisterArgs) -> Result<Exit, Failure> {
-    let RegisterArgs { lifetime, keep, .. } = args;
+    let keep = args.keep;
+    let lease = Lease::new(args.lifetime, keep.then_some(KEPT_LIFETIME));
     let mut client = super::endpoint_registry(global).await?;
     let endpoint = build(args);
-    let registered = send(&mut client, &endpoint, lifetime).await?;
+    let registered = send(&mut client, &endpoint, lease).await?;
     let view = RegistrationView::new(registered.clone(), SystemTime::now());
     output::object(global.output, &view, || view.describe())?;
-    if keep {
+    if let (true, Lease::Client(lifetime)) = (keep, lease) {
         let mut keeper = Keeper::new()?;
         output::note("kept until Ctrl-C")?;
         keep_alive(&mut client, &endpoint, registered.clone(), lifetime, &mut keeper).await;
@@ -86,7 +91,7 @@ async fn keep_alive(
         ))
         .await
     {
-        match send(client, endpoint, lifetime).await {
+        match send(client, endpoint, Lease::Client(lifetime)).await {
             Ok(refreshed) => registered = refreshed,
             Err(failure) => tracing::warn!("refresh failed, trying again: {failure}"),
         }
@@ -96,16 +101,13 @@ async fn keep_alive(
 async fn send(
     client: &mut NetworkServiceEndpointRegistryClient<Channel>,
     endpoint: &NetworkServiceEndpoint,
-    lifetime: Duration,
+    lease: Lease,
 ) -> Result<NetworkServiceEndpoint, Failure> {
-    let expiration_time = Some(end_after(SystemTime::now(), lifetime));
-    Ok(client
-        .register(NetworkServiceEndpoint {
-            expiration_time,
-            ..endpoint.clone()
-        })
-        .await?
-        .into_inner())
+    let endpoint = NetworkServiceEndpoint {
+        expiration_time: lease.end_after(SystemTime::now()),
+        ..endpoint.clone()
+    };
+    Ok(client.register(lease.call(endpoint)).await?.into_inner())
 }
 
 /// The endpoint without its end: that is set when it is sent.

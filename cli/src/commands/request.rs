@@ -14,7 +14,7 @@ use tieline_proto::{
 };
 use tonic::transport::Channel;
 
-use super::lease::{Keeper, end_after, refresh_after};
+use super::lease::{Keeper, Lease, refresh_after};
 use crate::{
     args::Global,
     error::Failure,
@@ -24,6 +24,9 @@ use crate::{
     view::{ConnectionView, lease_end},
 };
 
+/// How long a kept wire lives without a refresh if nothing else is said.
+const KEPT_LIFETIME: Duration = Duration::from_secs(10 * 60);
+
 /// Flags of `request`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -31,7 +34,9 @@ Examples:
   tieline request gold-network                              for this process's own network namespace
   tieline request gold-network --netns laptop --interface nsm-1 --label app=web
   tieline request gold-network --pid 4711 --keep            until Ctrl-C
-  tieline request gold-network --id my-wire --lifetime 1h   again with the same id: refreshes it")]
+  tieline request gold-network --id my-wire --lifetime 1h   again with the same id: refreshes it
+
+Without --lifetime and --keep the node's agent keeps the wire for as long as the namespace is there.")]
 pub(crate) struct RequestArgs {
     /// The NetworkService
     #[arg(value_name = "NETWORKSERVICE")]
@@ -56,9 +61,9 @@ pub(crate) struct RequestArgs {
     /// A prefix that the wire's addresses must not lie in; may be repeated
     #[arg(long = "exclude", value_name = "PREFIX", value_parser = input::parse_prefix)]
     exclude: Vec<IpNet>,
-    /// How long the wire lives without a refresh
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = input::parse_lifetime)]
-    lifetime: Duration,
+    /// How long the wire lives without a refresh [default: as long as the namespace is there; with --keep: 10m]
+    #[arg(long, value_name = "TIME", value_parser = input::parse_lifetime)]
+    lifetime: Option<Duration>,
     /// Stay, refresh it, and close it at Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -66,7 +71,8 @@ pub(crate) struct RequestArgs {
 
 /// Requests it, and keeps it if told to.
 pub(crate) async fn run(global: &Global, args: RequestArgs) -> Result<Exit, Failure> {
-    let RequestArgs { lifetime, keep, .. } = args;
+    let keep = args.keep;
+    let lease = Lease::new(args.lifetime, keep.then_some(KEPT_LIFETIME));
     let mut client = super::network_service(global).await?;
     let id = args
         .id
@@ -74,11 +80,11 @@ pub(crate) async fn run(global: &Global, args: RequestArgs) -> Result<Exit, Fail
         .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let request = build(args, id);
     let started = Instant::now();
-    let connection = send(&mut client, &request, lifetime).await?;
+    let connection = send(&mut client, &request, lease).await?;
     tracing::info!(elapsed = ?started.elapsed(), "request answered");
     let view = ConnectionView::of_client(connection.clone(), SystemTime::now());
     output::object(global.output, &view, || view.describe())?;
-    if keep {
+    if let (true, Lease::Client(lifetime)) = (keep, lease) {
         let mut keeper = Keeper::new()?;
         output::note("kept until Ctrl-C")?;
         keep_alive(&mut client, &request, connection.clone(), lifetime, &mut keeper).await;
@@ -100,7 +106,7 @@ async fn keep_alive(
         .wait(refresh_after(SystemTime::now(), lease_end(&connection), lifetime))
         .await
     {
-        match send(client, request, lifetime).await {
+        match send(client, request, Lease::Client(lifetime)).await {
             Ok(refreshed) => connection = refreshed,
             Err(failure) => tracing::warn!("refresh failed, trying again: {failure}"),
         }
@@ -110,18 +116,18 @@ async fn keep_alive(
 async fn send(
     client: &mut NetworkServiceClient<Channel>,
     request: &NetworkServiceRequest,
-    lifetime: Duration,
+    lease: Lease,
 ) -> Result<Connection, Failure> {
     let mut request = request.clone();
-    let end = end_after(SystemTime::now(), lifetime);
+    let end = lease.end_after(SystemTime::now());
     let segments = request
         .connection
         .iter_mut()
         .flat_map(|connection| &mut connection.path);
     for segment in segments.flat_map(|path| &mut path.path_segments) {
-        segment.expires = Some(end);
+        segment.expires = end;
     }
-    Ok(client.request(request).await?.into_inner())
+    Ok(client.request(lease.call(request)).await?.into_inner())
 }
 
 /// The request without its end: that is set when it is sent.

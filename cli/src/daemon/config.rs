@@ -97,6 +97,10 @@ pub(crate) struct PlaneArgs {
     /// Where the addresses of wires come from when their service does not say; may be repeated
     #[arg(long = "prefix", value_name = "PREFIX", value_parser = input::parse_prefix)]
     pub(crate) prefixes: Vec<IpNet>,
+    /// How long a node may be silent before the wires and endpoints end that it keeps for its workloads
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = input::parse_lifetime)]
+    #[serde(serialize_with = "duration")]
+    pub(crate) node_lease: Duration,
 }
 
 /// What both need.

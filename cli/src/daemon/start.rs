@@ -7,6 +7,7 @@ use dataplane_user::{
     loader::Backend,
 };
 use tieline_control::{Control, ControlHandle, Readiness, StoreConfig};
+use tieline_model::Lease;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -86,6 +87,8 @@ fn control_config(
         Store::Redb => StoreConfig::Redb(common.state_dir.join("control.redb")),
         Store::Memory => StoreConfig::Memory,
     };
+    let millis = u64::try_from(plane.node_lease.as_millis()).unwrap_or(u64::MAX);
+    config.registry.node_lease = Lease::from_millis(millis);
     if !plane.prefixes.is_empty() {
         config.registry.default_prefixes.clone_from(&plane.prefixes);
     }

@@ -12,6 +12,9 @@ use tieline_proto::{
 use super::text::{join, labels, or_dash, remaining, sorted, time};
 use crate::output::{Row, fields};
 
+/// How long something lives that its node keeps.
+pub(super) const KEPT: &str = "with its workload";
+
 /// A Connection: a vWire as its client and control know it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct ConnectionView {
@@ -96,7 +99,7 @@ impl ConnectionView {
             mtu: context.mtu,
             labels: sorted(connection.labels),
             expires: time(expires),
-            expires_in: remaining(expires, now),
+            expires_in: expires.map_or_else(|| KEPT.to_owned(), |_| remaining(expires, now)),
             placement: None,
         }
     }

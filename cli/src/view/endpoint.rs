@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+use prost_types::Timestamp;
 use serde::Serialize;
 use tieline_proto::{registry::NetworkServiceEndpoint, tieline::admin::v1::EndpointStatus};
 
+use super::connection::KEPT;
 use super::text::{join, labels, or_dash, remaining, sorted, time};
 use crate::output::{Row, fields};
 
@@ -48,7 +50,7 @@ impl EndpointView {
             expires_in: if status.declared {
                 "-".to_owned()
             } else {
-                remaining(endpoint.expiration_time, now)
+                lifetime(endpoint.expiration_time, now)
             },
         }
     }
@@ -113,6 +115,11 @@ impl Row for EndpointView {
     }
 }
 
+/// How long a registration lives: one without an end lives as its node keeps it.
+fn lifetime(end: Option<Timestamp>, now: SystemTime) -> String {
+    end.map_or_else(|| KEPT.to_owned(), |end| remaining(Some(end), now))
+}
+
 /// What a registration was granted.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct RegistrationView {
@@ -133,7 +140,7 @@ impl RegistrationView {
             network_service_names: endpoint.network_service_names,
             url: endpoint.url,
             expiration_time: time(endpoint.expiration_time),
-            expires_in: remaining(endpoint.expiration_time, now),
+            expires_in: lifetime(endpoint.expiration_time, now),
         }
     }
 

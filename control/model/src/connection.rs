@@ -62,8 +62,8 @@ pub struct PathSegment {
     pub name: String,
     /// The connection's id there.
     pub id: String,
-    /// Until when.
-    pub expires: Timestamp,
+    /// Until when; `None`: as long as the connection's node keeps it.
+    pub expires: Option<Timestamp>,
 }
 
 /// The hops of a connection: its client, the client's node, the endpoint.
@@ -100,8 +100,8 @@ pub struct Connection {
     pub dst_routes: Vec<Route>,
     /// What its client asked not to be given.
     pub excluded_prefixes: Vec<IpNet>,
-    /// When it ends unless it is refreshed.
-    pub expires: Timestamp,
+    /// When it ends unless it is refreshed; `None`: its node keeps it for as long as the client is there.
+    pub expires: Option<Timestamp>,
     /// Its hops.
     pub path: Path,
     /// The plan of its node that its wire last changed in.

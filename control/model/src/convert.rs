@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use prost_types::Timestamp as ProtoTimestamp;
 
 pub use admin::endpoint_status;
-pub use agent::registration;
+pub use agent::{connection_request, kept_endpoint, registration};
 pub use registry::endpoint_url;
 
 use crate::{

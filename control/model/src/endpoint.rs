@@ -97,6 +97,8 @@ pub struct EndpointRegistration {
     pub plumbing: Option<Plumbing>,
     /// When it asks to be forgotten; `None`: the default.
     pub expires: Option<Timestamp>,
+    /// Whether its node shall keep it for as long as it is there.
+    pub kept_by_node: bool,
 }
 
 impl EndpointRegistration {
@@ -109,6 +111,7 @@ impl EndpointRegistration {
             attachment: None,
             plumbing: None,
             expires: None,
+            kept_by_node: false,
         })
     }
 
@@ -189,13 +192,14 @@ impl NetworkServiceEndpoint {
         })
     }
 
-    /// Registered by `caller` from `since` to `expires`, where the registration says or else in the caller's namespace.
+    /// Registered by `caller` from `since` to `expires` (`None`: as long as its node keeps it), where the registration says
+    /// or else in the caller's namespace.
     #[must_use]
     pub fn registered(
         registration: EndpointRegistration,
         caller: &Workload,
         since: Timestamp,
-        expires: Timestamp,
+        expires: Option<Timestamp>,
     ) -> Self {
         let EndpointRegistration {
             name,
@@ -209,7 +213,7 @@ impl NetworkServiceEndpoint {
             services,
             node: caller.node.clone(),
             attachment: attachment.unwrap_or_else(|| Attachment::Netns(caller.netns.clone())),
-            expires: Some(expires),
+            expires,
             registered_at: since,
             owner: caller.owner(),
             plumbing,
@@ -275,7 +279,7 @@ impl NetworkServiceEndpoint {
         &self.attachment
     }
 
-    /// When it is forgotten; `None`: never.
+    /// When it is forgotten; `None`: never, or when its node says so.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
@@ -291,6 +295,12 @@ impl NetworkServiceEndpoint {
     #[must_use]
     pub fn is_declared(&self) -> bool {
         self.owner == Owner::Operator
+    }
+
+    /// Whether its node keeps it for as long as it is there.
+    #[must_use]
+    pub fn is_kept_by_node(&self) -> bool {
+        self.expires.is_none() && !self.is_declared()
     }
 
     /// Whose it is.

@@ -39,6 +39,8 @@ pub struct ConnectionRequest {
     pub macs: [Option<MacAddr>; 2],
     /// When the client asks it to end; `None`: as late as is granted.
     pub expires: Option<Timestamp>,
+    /// Whether its node shall keep it for as long as the client is there.
+    pub kept_by_node: bool,
     /// The client's name in the path; empty if it has none.
     pub client_name: String,
 }
@@ -62,6 +64,7 @@ impl ConnectionRequest {
             excluded_prefixes: Vec::new(),
             macs: [None, None],
             expires: None,
+            kept_by_node: false,
             client_name: String::new(),
         }
     }

@@ -78,6 +78,15 @@ pub enum Command {
         /// The wires that could not be made.
         failures: Vec<NodeFailure>,
     },
+    /// A node is there, and everything that it keeps but what is named. Answer: [`Reply::Done`].
+    KeepAlive {
+        /// The node.
+        node: NodeName,
+        /// Connections whose client is gone.
+        connections_gone: Vec<ConnectionId>,
+        /// Endpoints that are gone.
+        endpoints_gone: Vec<EndpointName>,
+    },
     /// A node saw a wire change by itself. Answer: [`Reply::Done`].
     Observe {
         /// The node.

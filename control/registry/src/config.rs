@@ -18,13 +18,16 @@ pub struct RegistryConfig {
     pub default_endpoint_lease: Lease,
     /// The longest lifetime of a registration without refresh.
     pub max_endpoint_lease: Lease,
+    /// How long a node may be silent before what it keeps ends: connections and registrations that live as long as their
+    /// workloads are there.
+    pub node_lease: Lease,
     /// The MTU of wires that nobody asks another for.
     pub default_mtu: Mtu,
 }
 
 impl RegistryConfig {
-    /// The defaults: 172.29.0.0/16 and fd74:6c00::/64, connections 10 min, registrations 1 min and at most 24 h,
-    /// 1500 octets.
+    /// The defaults: 172.29.0.0/16 and fd74:6c00::/64, connections 10 min, registrations 1 min and at most 24 h, nodes
+    /// 5 min, 1500 octets.
     pub fn new() -> Result<Self, Refusal> {
         let prefix = |text: &str| {
             text.parse().map_err(|_| {
@@ -37,6 +40,7 @@ impl RegistryConfig {
             max_connection_lease: Lease::from_secs(10 * 60),
             default_endpoint_lease: Lease::from_secs(60),
             max_endpoint_lease: Lease::from_secs(24 * 60 * 60),
+            node_lease: Lease::from_secs(5 * 60),
             default_mtu: Mtu::parse("default_mtu", 1500)?,
         })
     }

@@ -36,7 +36,8 @@ impl Registry {
             .expires
             .filter(|at| existing.and_then(|one| one.expires()) != Some(*at));
         let (default, most) = (self.config.default_endpoint_lease, self.config.max_endpoint_lease);
-        let expires = granted_until("endpoint.expiration_time", asked, now, default, most)?;
+        let until = || granted_until("endpoint.expiration_time", asked, now, default, most);
+        let expires = (!registration.kept_by_node).then(until).transpose()?;
         let since = existing.map_or(now, |one| one.registered_at());
         let endpoint = NetworkServiceEndpoint::registered(registration, caller, since, expires);
         self.put_endpoint(endpoint.clone());

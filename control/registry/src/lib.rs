@@ -21,6 +21,7 @@ mod refusal;
 mod request;
 mod restore;
 mod runs;
+mod silence;
 mod state;
 mod tables;
 

@@ -70,6 +70,7 @@ impl Registry {
         (node.version, node.attach_backend, node.max_wires) = (version, attach_backend, max_wires);
         node.applied = generation;
         let planned = node.generation;
+        self.hear(now, &name);
         self.touch_record(Record::Node, &name);
         let ids: Vec<ConnectionId> = self.tables.by_node.of(&name).cloned().collect();
         for id in ids {
@@ -137,6 +138,7 @@ impl Registry {
         }
         node.applied = node.applied.max(generation);
         node.last_seen = now;
+        self.hear(now, name);
         for failure in failures {
             let later = self
                 .awaited

@@ -50,9 +50,16 @@ impl Registry {
         }
     }
 
-    fn lease(&self, asked: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Invalid> {
+    /// When a connection ends unless it is refreshed; `None`: its node keeps it.
+    fn lease(
+        &self,
+        kept_by_node: bool,
+        asked: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Invalid> {
         let most: Lease = self.config.max_connection_lease;
-        granted_until(FIELD_EXPIRES, asked, now, most, most)
+        let until = || granted_until(FIELD_EXPIRES, asked, now, most, most);
+        (!kept_by_node).then(until).transpose()
     }
 
     /// What was asked for, at most the service's; or the service's, or the default.
@@ -78,8 +85,8 @@ impl Registry {
         check_unchangeable(&request, caller, connection)?;
         check_payload(&request, service, Some(connection.payload))?;
         // A refresh with the answer of the last request asks for nothing new.
-        let asked = request.expires.filter(|at| *at != connection.expires);
-        let expires = self.lease(asked, now)?;
+        let asked = request.expires.filter(|at| Some(*at) != connection.expires);
+        let expires = self.lease(request.kept_by_node, asked, now)?;
         let mut changed = Connection::clone(connection);
         changed.mtu = self.mtu(&request, service);
         changed.payload = service.payload();
@@ -132,7 +139,7 @@ impl Registry {
         service: &NetworkService,
     ) -> Result<Granted, Refusal> {
         check_payload(&request, service, None)?;
-        let expires = self.lease(request.expires, now)?;
+        let expires = self.lease(request.kept_by_node, request.expires, now)?;
         self.check_node(caller)?;
         let turn = self.tables.turns.get(service.name()).copied().unwrap_or_default();
         let endpoint = self.choose(caller, &request, service, turn)?;

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use tieline_model::{Connection, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring};
 
-use crate::{NodeState, Record, Registry, RegistryConfig, RestoreError, record::decode};
+use crate::{NodeState, Record, Registry, RegistryConfig, RestoreError, record::decode, silence::Silence};
 
 impl Registry {
     /// The registry that wrote `records`, the store's keys with their values. No node is connected yet; leases that
@@ -32,6 +32,8 @@ impl Registry {
                 ));
             }
         }
+        // When they were last heard of was not written down.
+        registry.silence = Silence::unknown(registry.nodes.keys());
         Ok(registry)
     }
 

@@ -14,6 +14,7 @@ use tieline_planner::{Delta, Plan, lower};
 use crate::{
     ChangeKind, Command, Effects, NodeGeneration, NodeState, Record, Refusal, RegistryConfig, RegistryEvent,
     Reply, Settled, Write,
+    silence::Silence,
     tables::{Leased, Tables},
 };
 
@@ -37,6 +38,7 @@ pub struct Registry {
     /// Per node, the plans whose acknowledgement decides about a wire, oldest first.
     pub(crate) awaiting: BTreeMap<NodeName, BTreeSet<(u64, ConnectionId)>>,
     pub(crate) awaited: BTreeMap<ConnectionId, u64>,
+    pub(crate) silence: Silence,
     dirty: BTreeSet<(Record, String)>,
     touched: BTreeMap<NodeName, Touched>,
     events: Vec<RegistryEvent>,
@@ -59,6 +61,7 @@ impl Registry {
             nodes: BTreeMap::new(),
             awaiting: BTreeMap::new(),
             awaited: BTreeMap::new(),
+            silence: Silence::default(),
             dirty: BTreeSet::new(),
             touched: BTreeMap::new(),
             events: Vec::new(),
@@ -70,6 +73,9 @@ impl Registry {
 
     /// Carries out `command` at `now`, entirely or not at all.
     pub fn handle(&mut self, now: Timestamp, command: Command) -> Result<Reply, Refusal> {
+        if let Command::Request { caller, .. } | Command::RegisterEndpoint { caller, .. } = &command {
+            self.hear(now, &caller.node);
+        }
         match command {
             Command::Apply { objects, dry_run } => self.apply(now, objects, dry_run).map(Reply::Applied),
             Command::Delete { kind, name } => self.delete(kind, &name).map(Reply::Done),
@@ -92,6 +98,13 @@ impl Registry {
             } => self
                 .node_report(now, &node, generation, failures)
                 .map(|()| Reply::Done(Vec::new())),
+            Command::KeepAlive {
+                node,
+                connections_gone,
+                endpoints_gone,
+            } => self
+                .keep_alive(now, &node, &connections_gone, &endpoints_gone)
+                .map(Reply::Done),
             Command::Observe { node, id, wire } => {
                 self.observe(&node, &id, wire);
                 Ok(Reply::Done(Vec::new()))
@@ -101,6 +114,7 @@ impl Registry {
 
     /// Ends every lease that is over at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.end_silence(now);
         while let Some((at, leased)) = self.tables.leases.first().cloned() {
             if at > now {
                 return;
@@ -115,7 +129,8 @@ impl Registry {
     /// When the next lease ends.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        self.tables.leases.first().map(|(at, _)| *at)
+        let lease = self.tables.leases.first().map(|(at, _)| *at);
+        lease.into_iter().chain(self.silence.next()).min()
     }
 
     /// What happened since the last call. On an error nothing is taken: call again.

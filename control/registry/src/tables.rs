@@ -77,10 +77,7 @@ impl Tables {
         for service in endpoint.services().keys() {
             self.offers.put(service, endpoint.name());
         }
-        if let Some(at) = endpoint.expires() {
-            self.leases
-                .insert((at, Leased::Endpoint(endpoint.name().clone())));
-        }
+        self.put_lease(endpoint.expires(), Leased::Endpoint(endpoint.name().clone()));
         self.endpoints.insert(endpoint.name().clone(), endpoint);
     }
 
@@ -89,9 +86,7 @@ impl Tables {
         for service in endpoint.services().keys() {
             self.offers.take(service, name);
         }
-        if let Some(at) = endpoint.expires() {
-            self.leases.remove(&(at, Leased::Endpoint(name.clone())));
-        }
+        self.take_lease(endpoint.expires(), Leased::Endpoint(name.clone()));
         Some(endpoint)
     }
 
@@ -121,8 +116,7 @@ impl Tables {
         self.by_service.put(&connection.service, id);
         self.by_endpoint.put(&connection.endpoint, id);
         self.by_node.put(&connection.client.node, id);
-        self.leases
-            .insert((connection.expires, Leased::Connection(id.clone())));
+        self.put_lease(connection.expires, Leased::Connection(id.clone()));
         self.connections.insert(id.clone(), connection);
         Ok(())
     }
@@ -132,8 +126,8 @@ impl Tables {
         let leased = Leased::Connection(connection.id.clone());
         let expires = connection.expires;
         if let Some(old) = self.connections.insert(connection.id.clone(), connection) {
-            self.leases.remove(&(old.expires, leased.clone()));
-            self.leases.insert((expires, leased));
+            self.take_lease(old.expires, leased.clone());
+            self.put_lease(expires, leased);
         }
     }
 
@@ -151,8 +145,18 @@ impl Tables {
         self.by_service.take(&connection.service, id);
         self.by_endpoint.take(&connection.endpoint, id);
         self.by_node.take(&connection.client.node, id);
-        self.leases
-            .remove(&(connection.expires, Leased::Connection(id.clone())));
+        self.take_lease(connection.expires, Leased::Connection(id.clone()));
         Some(connection)
+    }
+
+    /// Notes when a lease ends, if it does by itself.
+    fn put_lease(&mut self, expires: Option<Timestamp>, leased: Leased) {
+        self.leases.extend(expires.map(|at| (at, leased)));
+    }
+
+    fn take_lease(&mut self, expires: Option<Timestamp>, leased: Leased) {
+        if let Some(at) = expires {
+            self.leases.remove(&(at, leased));
+        }
     }
 }

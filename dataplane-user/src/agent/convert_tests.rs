@@ -195,6 +195,7 @@ fn a_bad_wire_does_not_touch_the_others() {
     let checked = snapshot(proto::Snapshot {
         generation: 7,
         wires: vec![message("a"), bad, message("b")],
+        ..proto::Snapshot::default()
     });
     let ids: Vec<_> = checked.desired.wires.keys().map(|id| id.0.as_str()).collect();
     assert_eq!((checked.desired.generation, ids), (7, vec!["a", "b"]));
@@ -235,6 +236,7 @@ fn an_id_that_stands_for_two_wires_stands_for_none() {
     let checked = snapshot(proto::Snapshot {
         generation: 1,
         wires: vec![message("a"), message("a"), message("a"), message("b")],
+        ..proto::Snapshot::default()
     });
     assert_eq!(
         checked
@@ -266,7 +268,7 @@ proptest! {
         end.netns = Some(proto::NetworkNamespace { path, device: 1, inode });
         end.addresses = vec![net.clone()];
         end.routes = vec![proto::Route { prefix: net, next_hop: hop }];
-        let checked = snapshot(proto::Snapshot { generation: 1, wires: vec![wire] });
+        let checked = snapshot(proto::Snapshot { generation: 1, wires: vec![wire], ..proto::Snapshot::default() });
         prop_assert_eq!(checked.desired.wires.len() + checked.invalid.len(), 1);
     }
 

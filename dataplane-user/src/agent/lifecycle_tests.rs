@@ -145,6 +145,58 @@ async fn a_request_reaches_control_with_what_the_kernel_says_about_its_caller() 
 }
 
 #[tokio::test]
+async fn a_caller_says_in_a_header_who_keeps_its_lease() {
+    use tieline_proto::{
+        lease,
+        tieline::agent::v1::{self as proto, Keeper},
+    };
+
+    let folder = open_folder();
+    let mut control = FakeControl::start(folder.path());
+    let agent = Running::start(folder.path()).await;
+    let _session = agent.session(&mut control).await;
+    let netns = NetNs::new("keep").unwrap();
+    let url = format!("file://{}", netns.path().display());
+    let channel = dial_agent(folder.path()).await;
+    let client = NetworkServiceClient::new(channel.clone());
+    let call = |value: Option<&'static str>| {
+        let mut call = tonic::Request::new(request("gold", &url));
+        if let Some(value) = value {
+            call.metadata_mut().insert(lease::HEADER, value.parse().unwrap());
+        }
+        let mut client = client.clone();
+        async move { soon(client.request(call)).await }
+    };
+    for value in [None, Some(lease::CLIENT), Some(lease::NODE)] {
+        call(value).await.unwrap();
+    }
+    let refused = call(Some("for ever")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(
+        refused.message().starts_with("tieline-lease \"for ever\": "),
+        "{refused}"
+    );
+    let keepers: Vec<Keeper> = {
+        let seen = control.seen.requests.lock().unwrap();
+        seen.iter().map(proto::RequestConnectionRequest::keeper).collect()
+    };
+    assert_eq!(keepers, [Keeper::Client, Keeper::Client, Keeper::Node]);
+    let mut endpoints = NetworkServiceEndpointRegistryClient::new(channel);
+    let endpoint = NetworkServiceEndpoint {
+        name: "nse-1".to_owned(),
+        url,
+        ..NetworkServiceEndpoint::default()
+    };
+    let mut call = tonic::Request::new(endpoint);
+    call.metadata_mut()
+        .insert(lease::HEADER, lease::NODE.parse().unwrap());
+    soon(endpoints.register(call)).await.unwrap();
+    drop(netns);
+    assert_eq!(agent.status.tenants.take_vanished().endpoints_gone, ["nse-1"]);
+    agent.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_endpoint_is_registered_for_its_caller_and_services_by_operators_only() {
     let folder = open_folder();
     let mut control = FakeControl::start(folder.path());

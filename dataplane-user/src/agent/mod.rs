@@ -13,9 +13,11 @@ mod error;
 mod lifecycle;
 mod local_api;
 mod machine;
+mod place;
 mod session;
 mod status;
 mod telemetry;
+mod tenants;
 #[cfg(test)]
 mod testing;
 mod worker;

@@ -10,7 +10,10 @@ use dataplane_common::ABI_VERSION;
 use tieline_proto::tieline::agent::v1::{
     self as proto, agent_service_client::AgentServiceClient, session_down, session_up,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::MissedTickBehavior,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status as RpcStatus, Streaming, transport::Channel};
@@ -99,9 +102,11 @@ impl Session {
             Err(end) => return end,
         };
         let (reports, answers) = mpsc::unbounded_channel();
+        let (begin, begun) = oneshot::channel();
         tokio::select! {
-            end = self.pump_down(&mut down, reports) => end,
-            end = pump_up(answers, up, acknowledged) => end,
+            end = self.pump_down(&mut down, reports, begin) => end,
+            end = pump_up(answers, up.clone(), acknowledged) => end,
+            end = self.keep_alive(begun, up) => end,
         }
     }
 
@@ -130,8 +135,53 @@ impl Session {
         }
     }
 
-    /// Hands control's messages to the worker until the stream ends.
-    async fn pump_down(&self, down: &mut Streaming<proto::SessionDown>, reports: Reports) -> End {
+    /// Tells control that the node is there, and who on it is not any more, as often as the plan asks for it.
+    async fn keep_alive(
+        &self,
+        begun: oneshot::Receiver<Duration>,
+        up: mpsc::Sender<proto::SessionUp>,
+    ) -> End {
+        let interval = begun.await.unwrap_or_default();
+        if interval.is_zero() {
+            // Control wants none, or the downward half has ended and says why itself.
+            return std::future::pending().await;
+        }
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.status.tenants.suspected() => {}
+            }
+            let status = Arc::clone(&self.status);
+            let look = tokio::task::spawn_blocking(move || status.tenants.take_vanished());
+            let Ok(told) = look.await else {
+                return End::Broken("the look at workloads' namespaces did not end".to_owned());
+            };
+            for id in &told.connections_gone {
+                info!(connection = id, "the client's namespace is gone");
+            }
+            for name in &told.endpoints_gone {
+                info!(endpoint = name, "the endpoint's namespace or interface is gone");
+            }
+            if up
+                .send(up_message(session_up::Message::KeepAlive(told)))
+                .await
+                .is_err()
+            {
+                return End::Closed;
+            }
+        }
+    }
+
+    /// Hands control's messages to the worker until the stream ends. `begin` is told how often to say that the node is
+    /// there.
+    async fn pump_down(
+        &self,
+        down: &mut Streaming<proto::SessionDown>,
+        reports: Reports,
+        begin: oneshot::Sender<Duration>,
+    ) -> End {
         let first = match tokio::time::timeout(OPEN_TIMEOUT, next(down)).await {
             Ok(Ok(first)) => first,
             Ok(Err(end)) => return end,
@@ -150,6 +200,9 @@ impl Session {
         );
         self.status.metrics.sessions.inc();
         self.status.set_session(SessionState::Up);
+        self.status.tenants.begin(&snapshot);
+        // The other half goes with this one.
+        let _ = begin.send(Duration::from_millis(snapshot.keep_alive_interval.into()));
         let plan = convert::snapshot(snapshot);
         if self
             .jobs
@@ -164,7 +217,10 @@ impl Session {
         }
         loop {
             let delta = match next(down).await {
-                Ok(session_down::Message::Delta(delta)) => convert::delta(delta),
+                Ok(session_down::Message::Delta(delta)) => {
+                    self.status.tenants.change(&delta);
+                    convert::delta(delta)
+                }
                 Ok(session_down::Message::Snapshot(_)) => {
                     return End::Protocol {
                         what: "a second snapshot",

@@ -175,3 +175,60 @@ async fn shutdown_ends_the_session() {
     assert!(session.next().await.is_none());
     until(|| matches!(bench.status.session(), SessionState::Away { .. })).await;
 }
+
+/// The next sign of life.
+async fn keep_alive(session: &mut ControlSession) -> proto::KeepAlive {
+    match session.next().await {
+        Some(session_up::Message::KeepAlive(told)) => told,
+        other => panic!("a sign of life was due, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_says_that_it_is_there_as_often_as_the_plan_asks_and_who_is_not() {
+    let mut bench = Bench::new().await;
+    let mut session = bench.session().await;
+    let snapshot = proto::Snapshot {
+        keep_alive_interval: 20,
+        ..testing::snapshot(1, Vec::new())
+    };
+    session.send(session_down::Message::Snapshot(snapshot)).await;
+    let mut signs = 0;
+    while signs < 3 {
+        match session.next().await {
+            Some(session_up::Message::KeepAlive(told)) => {
+                assert_eq!(told, proto::KeepAlive::default());
+                signs += 1;
+            }
+            Some(session_up::Message::Ack(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let gone = proto::Workload {
+        netns: Some(proto::NetworkNamespace {
+            path: "/run/netns/tl-gone".to_owned(),
+            device: 4,
+            inode: 1,
+        }),
+        ..proto::Workload::default()
+    };
+    let place = crate::agent::tenants::place_of(&gone, "");
+    bench.status.tenants.registered("nse-1".to_owned(), place);
+    loop {
+        let told = keep_alive(&mut session).await;
+        if told != proto::KeepAlive::default() {
+            assert_eq!(told.endpoints_gone, ["nse-1"]);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_an_interval_only_what_happens_is_told() {
+    let mut bench = Bench::new().await;
+    let mut session = bench.session().await;
+    session.snapshot(1, Vec::new()).await;
+    session.ack().await;
+    let silent = tokio::time::timeout(Duration::from_millis(100), session.next());
+    assert!(silent.await.is_err(), "nothing was asked for");
+}

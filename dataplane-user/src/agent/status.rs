@@ -11,7 +11,7 @@ use std::{
 use dataplane_common::abi::Generation;
 use tokio::sync::watch;
 
-use super::telemetry::Metrics;
+use super::{telemetry::Metrics, tenants::Tenants};
 use crate::datapath::Description;
 
 /// The session with control, as others see it.
@@ -31,6 +31,8 @@ pub(crate) enum SessionState {
 pub(crate) struct Status {
     pub(crate) node: String,
     pub(crate) metrics: Metrics,
+    /// Whose leases the node keeps.
+    pub(crate) tenants: Tenants,
     session: watch::Sender<SessionState>,
     planned: AtomicU64,
     applied: AtomicU64,
@@ -48,6 +50,7 @@ impl Status {
         Self {
             node: node.to_owned(),
             metrics: Metrics::default(),
+            tenants: Tenants::default(),
             session: watch::Sender::new(SessionState::Away { reason }),
             planned: AtomicU64::new(0),
             applied: AtomicU64::new(0),

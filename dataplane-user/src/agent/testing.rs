@@ -125,7 +125,11 @@ pub(crate) fn lost_wire(n: u8) -> proto::Wire {
 }
 
 pub(crate) fn snapshot(generation: u64, wires: Vec<proto::Wire>) -> proto::Snapshot {
-    proto::Snapshot { generation, wires }
+    proto::Snapshot {
+        generation,
+        wires,
+        ..proto::Snapshot::default()
+    }
 }
 
 pub(crate) fn delta(parent: u64, upsert: Vec<proto::Wire>, remove: &[&str]) -> proto::Delta {

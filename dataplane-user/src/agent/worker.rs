@@ -320,6 +320,9 @@ impl<D: Datapath> Worker<D> {
             let message = failure.map_or("not forwarding", |failure| failure.message.as_str());
             self.observed(id, proto::ObservationKind::WireLost, message);
         }
+        if !outcome.lost.is_empty() {
+            self.status.tenants.suspect();
+        }
         for id in &outcome.restored {
             self.observed(id, proto::ObservationKind::WireRestored, "forwarding again");
         }

@@ -200,7 +200,7 @@ impl From<&Connection> for proto::ConnectionStatus {
             client_interface: connection.client.interface.to_string(),
             endpoint_attachment: connection.server.attachment.to_string(),
             endpoint_interface: connection.server.interface.to_string(),
-            expires: Some(timestamp_to_proto(connection.expires)),
+            expires: connection.expires.map(timestamp_to_proto),
             generation: connection.generation,
             reason: match &connection.state {
                 ConnectionState::Up => String::new(),

@@ -5,8 +5,9 @@ use tieline_proto::tieline::agent::v1 as proto;
 
 use super::{labels_from, labels_to, next_hop_text, required, to_texts};
 use crate::{
-    Attachment, ConnectionId, EndpointName, EndpointRegistration, IfName, Invalid, MacAddr, Mtu, Neighbour,
-    NetnsId, NetnsRef, NodeName, NodeWire, Payload, Route, ServiceName, VethEnd, WireEnd, Workload,
+    Attachment, ConnectionId, ConnectionRequest, EndpointName, EndpointRegistration, IfName, Invalid,
+    MacAddr, Mtu, Neighbour, NetnsId, NetnsRef, NodeName, NodeWire, Payload, Route, ServiceName, VethEnd,
+    WireEnd, Workload,
 };
 
 fn netns_from(field: &str, message: &proto::NetworkNamespace) -> Result<NetnsRef, Invalid> {
@@ -67,6 +68,46 @@ impl From<&Workload> for proto::Workload {
     }
 }
 
+/// Whether the node keeps the lease of what is asked for, which then has no end of its own.
+fn kept_by_node(keeper: i32, ends: bool) -> Result<bool, Invalid> {
+    match proto::Keeper::try_from(keeper) {
+        Ok(proto::Keeper::Unspecified | proto::Keeper::Client) => Ok(false),
+        Ok(proto::Keeper::Node) if ends => {
+            let rule = "what the node keeps has no end of its own: leave its expiry out";
+            Err(Invalid::new("keeper", "KEEPER_NODE", rule))
+        }
+        Ok(proto::Keeper::Node) => Ok(true),
+        Err(_) => Err(Invalid::new(
+            "keeper",
+            keeper.to_string(),
+            "KEEPER_CLIENT or KEEPER_NODE",
+        )),
+    }
+}
+
+/// Who asks for a connection, and for what.
+pub fn connection_request(
+    message: proto::RequestConnectionRequest,
+) -> Result<(Workload, ConnectionRequest), Invalid> {
+    let workload = Workload::try_from(required("workload", message.workload)?)?;
+    let mut request = ConnectionRequest::try_from(required("request", message.request)?)?;
+    request.kept_by_node = kept_by_node(message.keeper, request.expires.is_some())?;
+    Ok((workload, request))
+}
+
+/// The endpoint for its node's agent to watch.
+#[must_use]
+pub fn kept_endpoint(name: &EndpointName, attachment: &Attachment) -> proto::KeptEndpoint {
+    let place = match attachment {
+        Attachment::Netns(netns) => proto::kept_endpoint::Place::Netns(netns_to(netns)),
+        Attachment::Interface(name) => proto::kept_endpoint::Place::Interface(name.to_string()),
+    };
+    proto::KeptEndpoint {
+        name: name.to_string(),
+        place: Some(place),
+    }
+}
+
 /// Who registers, and what.
 pub fn registration(
     message: proto::RegisterEndpointRequest,
@@ -78,6 +119,7 @@ pub fn registration(
         let name = IfName::parse("interface", &message.interface)?;
         registration.attachment = Some(Attachment::Interface(name));
     }
+    registration.kept_by_node = kept_by_node(message.keeper, registration.expires.is_some())?;
     Ok((workload, registration))
 }
 

@@ -239,7 +239,7 @@ fn path_to(connection: &Connection) -> proto::Path {
         name: hop.name.clone(),
         id: hop.id.clone(),
         token: String::new(),
-        expires: Some(timestamp_to_proto(hop.expires)),
+        expires: hop.expires.map(timestamp_to_proto),
         metrics: HashMap::new(),
     };
     proto::Path {

@@ -170,9 +170,9 @@ prop_compose! {
         labels in labels(), mtu in 1280_u32..=65_535, netns in netns(), at in attachment(),
         (src, dst) in (addresses(), addresses()), (src_routes, dst_routes) in (routes(), routes()),
         excluded_prefixes in collection::vec(prefix(), 0..3), (client_mac, server_mac) in any::<([u8; 6], [u8; 6])>(),
-        expires in 0_u64..u64::from(u32::MAX), up in any::<bool>(), payload in prop_oneof![Just(Payload::Ip), Just(Payload::Ethernet)],
+        expires in option::of(0_u64..u64::from(u32::MAX)), up in any::<bool>(), payload in prop_oneof![Just(Payload::Ip), Just(Payload::Ethernet)],
     ) -> Connection {
-        let expires = Timestamp::from_millis(expires);
+        let expires = expires.map(Timestamp::from_millis);
         let node: crate::NodeName = node.parse().unwrap();
         let workload = Workload { node: node.clone(), uid: 0, pid: 1, netns: netns.clone(), cgroup: String::new(), operator: false, labels: Labels::default() };
         let hop = PathSegment { name: "client".to_owned(), id: id.clone(), expires };
@@ -231,9 +231,9 @@ proptest! {
         registration.expires = expires.map(Timestamp::from_millis);
         registration.plumbing = endpoint.plumbing();
         let lease = Timestamp::from_millis(5).after(Lease::from_secs(1));
-        let registered = NetworkServiceEndpoint::registered(registration.clone(), &workload, Timestamp::default(), registration.expires.unwrap_or(lease));
+        let registered = NetworkServiceEndpoint::registered(registration.clone(), &workload, Timestamp::default(), Some(registration.expires.unwrap_or(lease)));
         let message = tieline::agent::v1::RegisterEndpointRequest {
-            workload: Some((&workload).into()), endpoint: Some((&registered).into()), interface: String::new(),
+            workload: Some((&workload).into()), endpoint: Some((&registered).into()), interface: String::new(), keeper: 0,
         };
         registration.expires = registered.expires();
         prop_assert_eq!(super::registration(message).unwrap(), (workload, registration));
@@ -251,7 +251,7 @@ proptest! {
         prop_assert_eq!((&asked.src_routes, &asked.dst_routes), (&has.src_routes, &has.dst_routes));
         prop_assert_eq!(&asked.excluded_prefixes, &has.excluded_prefixes);
         prop_assert_eq!(asked.macs, [Some(has.client.mac), has.server.mac]);
-        prop_assert_eq!((asked.expires, asked.client_name.as_str()), (Some(has.expires), "client"));
+        prop_assert_eq!((asked.expires, asked.client_name.as_str()), (has.expires, "client"));
     }
 
     #[test]
@@ -407,7 +407,7 @@ fn a_scope_matches_a_sub_array_of_the_path_and_the_services() {
     let hop = |name: &str| PathSegment {
         name: name.to_owned(),
         id: "c1".to_owned(),
-        expires: Timestamp::default(),
+        expires: None,
     };
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut connection = a_connection().new_tree(&mut runner).unwrap().current();

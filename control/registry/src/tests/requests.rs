@@ -50,7 +50,7 @@ fn a_repeated_request_moves_the_expiry_and_nothing_else() {
     let granted = bench.request(at(100), 1, request("c1", "gold")).unwrap();
     assert_eq!(granted.settles, None, "no wire changes");
     assert!(bench.flush().node_changes.is_empty());
-    assert_eq!(granted.connection.expires, at(700));
+    assert_eq!(granted.connection.expires, Some(at(700)));
     let same = tieline_model::Connection {
         expires: first.expires,
         path: first.path.clone(),
@@ -76,7 +76,7 @@ fn the_answer_sent_back_is_a_refresh() {
     assert_eq!(granted.settles, None);
     assert_eq!(
         granted.connection.expires,
-        at(660),
+        Some(at(660)),
         "an echoed expiry asks for nothing"
     );
     assert_eq!(granted.connection.src_routes, first.src_routes);

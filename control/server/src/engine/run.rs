@@ -14,7 +14,7 @@ use super::apply::{Applier, Debt};
 use super::batch::Batch;
 use super::monitors::Monitors;
 use super::recover::restore;
-use super::sessions::Sessions;
+use super::sessions::{Sessions, Start};
 use super::waiters::{Waiters, answer};
 use super::{Message, Setup};
 use crate::error::ControlError;
@@ -229,9 +229,14 @@ impl Engine {
             Debt::Close(reply, Ok(plans)) => self.waiters.await_close(plans, reply),
             Debt::Close(reply, Err(failure)) => answer(reply, Err(failure)),
             Debt::Begin(node, outlet, reply, Ok(())) => {
-                let plan = registry.node_snapshot(&node);
-                tracing::info!(%node, generation = plan.generation, wires = plan.wires.len(), "session begins");
-                answer(reply, Ok(self.sessions.begin(node, plan, outlet)));
+                let start = Start {
+                    plan: registry.node_snapshot(&node),
+                    kept: registry.endpoints_kept_by(&node).cloned().collect(),
+                    node_lease: self.config.node_lease,
+                };
+                let (generation, wires) = (start.plan.generation, start.plan.wires.len());
+                tracing::info!(%node, generation, wires, "session begins");
+                answer(reply, Ok(self.sessions.begin(node, start, outlet)));
             }
             Debt::Begin(_, _, reply, Err(failure)) => answer(reply, Err(failure)),
             Debt::Settled(settled) => self.waiters.settle(&settled),

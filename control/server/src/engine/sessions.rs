@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tieline_model::NodeName;
+use tieline_model::{Lease, NetworkServiceEndpoint, NodeName};
 use tieline_planner::{Delta, Plan};
 
 use crate::outlet::{End, Outlet};
@@ -18,10 +18,21 @@ pub(crate) struct SessionId(u64);
 /// What a session sends down.
 #[derive(Clone, Debug)]
 pub(crate) enum Down {
-    /// The whole plan.
-    Snapshot(Box<Plan>),
+    /// What a session begins with.
+    Snapshot(Box<Start>),
     /// A change of the plan.
     Delta(Arc<Delta>),
+}
+
+/// What a session begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    /// The whole plan.
+    pub(crate) plan: Plan,
+    /// Endpoints whose leases the node keeps.
+    pub(crate) kept: Vec<Arc<NetworkServiceEndpoint>>,
+    /// How long the node may be silent.
+    pub(crate) node_lease: Lease,
 }
 
 #[derive(Debug)]
@@ -46,12 +57,12 @@ impl Sessions {
     }
 
     /// Begins a session with the node's whole plan, and ends the one that the node had.
-    pub(super) fn begin(&mut self, node: NodeName, plan: Plan, outlet: Outlet<Down>) -> SessionId {
+    pub(super) fn begin(&mut self, node: NodeName, start: Start, outlet: Outlet<Down>) -> SessionId {
         self.last_id += 1;
         let id = SessionId(self.last_id);
-        let sent = plan.generation;
+        let sent = start.plan.generation;
         // The queue is empty, so this fails only if the agent has left; its end of the stream says so next.
-        let _ = outlet.send(Down::Snapshot(Box::new(plan)));
+        let _ = outlet.send(Down::Snapshot(Box::new(start)));
         if let Some(before) = self.nodes.insert(node, NodeSession { id, outlet, sent }) {
             before.outlet.end(End::Replaced);
         }
@@ -104,10 +115,14 @@ mod tests {
         NodeName::parse("node", "n1").unwrap()
     }
 
-    fn plan(generation: u64) -> Plan {
-        Plan {
-            generation,
-            ..Plan::default()
+    fn start(generation: u64) -> Start {
+        Start {
+            plan: Plan {
+                generation,
+                ..Plan::default()
+            },
+            kept: Vec::new(),
+            node_lease: Lease::from_secs(300),
         }
     }
 
@@ -121,7 +136,7 @@ mod tests {
 
     async fn next_generation(inlet: &mut Inlet<Down>) -> Result<u64, End> {
         inlet.next().await.unwrap().map(|down| match down {
-            Down::Snapshot(plan) => plan.generation,
+            Down::Snapshot(start) => start.plan.generation,
             Down::Delta(delta) => delta.generation,
         })
     }
@@ -130,8 +145,8 @@ mod tests {
     async fn a_second_session_of_a_node_ends_the_first() {
         let mut sessions = Sessions::default();
         let ((first, mut old), (second, mut new)) = (outlet(4), outlet(4));
-        let first = sessions.begin(node(), plan(3), first);
-        let second = sessions.begin(node(), plan(5), second);
+        let first = sessions.begin(node(), start(3), first);
+        let second = sessions.begin(node(), start(5), second);
         assert_eq!(next_generation(&mut old).await, Ok(3));
         assert_eq!(next_generation(&mut old).await, Err(End::Replaced));
         assert!(!sessions.is_current(&node(), first) && !sessions.leave(&node(), first));
@@ -147,7 +162,7 @@ mod tests {
     async fn an_agent_that_does_not_keep_up_loses_its_session_and_nothing_else_waits() {
         let mut sessions = Sessions::default();
         let (outlet, mut inlet) = outlet(2);
-        sessions.begin(node(), plan(1), outlet);
+        sessions.begin(node(), start(1), outlet);
         assert!(sessions.send(&node(), delta(1, 2)));
         assert!(!sessions.send(&node(), delta(2, 3)));
         assert!(

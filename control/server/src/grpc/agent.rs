@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tieline_model::convert::registration;
-use tieline_model::{ConnectionId, ConnectionRequest, EndpointName, Workload};
+use tieline_model::convert::{connection_request, registration};
+use tieline_model::{ConnectionId, EndpointName, Workload};
 use tieline_proto::tieline::agent::v1 as proto;
 use tieline_proto::tieline::agent::v1::agent_service_server::AgentService;
 use tieline_proto::{connection, registry};
@@ -81,6 +81,7 @@ impl Api {
             Some(proto::session_up::Message::Hello(hello)) => hello,
             Some(proto::session_up::Message::Ack(_)) => return Err(missing("Ack")),
             Some(proto::session_up::Message::Observation(_)) => return Err(missing("Observation")),
+            Some(proto::session_up::Message::KeepAlive(_)) => return Err(missing("KeepAlive")),
             None => return Err(missing("an empty message")),
         };
         serve(&self.engine, hello, up).await
@@ -91,8 +92,7 @@ impl Api {
         message: proto::RequestConnectionRequest,
     ) -> Result<connection::Connection, Failure> {
         limit(&message)?;
-        let caller = workload(message.workload)?;
-        let request = ConnectionRequest::try_from(required("request", message.request)?)?;
+        let (caller, request) = connection_request(message)?;
         let connection = self.engine.request(caller, request).await?;
         Ok(connection::Connection::from(&*connection))
     }

@@ -3,7 +3,8 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tieline_model::{ConnectionId, Invalid, NodeName};
+use tieline_model::convert::kept_endpoint;
+use tieline_model::{ConnectionId, EndpointName, Invalid, Lease, NodeName};
 use tieline_proto::tieline::agent::v1 as proto;
 use tieline_registry::{Command, NodeFailure, NodeHello, ObservedWire, WireFailureKind};
 use tokio_stream::Stream;
@@ -16,6 +17,11 @@ use crate::failure::Failure;
 
 /// Longest text that an agent says of itself or of a failure, in bytes. Longer ones are cut.
 const MAX_TEXT: usize = 1024;
+/// How many KeepAlives come before a node's lease is over.
+const KEEP_ALIVES_PER_LEASE: u64 = 10;
+/// The shortest and the longest time between two of them, in milliseconds.
+const MIN_KEEP_ALIVE: u64 = 100;
+const MAX_KEEP_ALIVE: u64 = 10_000;
 
 /// Begins a session: answers with what goes down, and reads what comes up until either way ends.
 pub(super) async fn serve(
@@ -107,6 +113,7 @@ impl Reader {
                 }))
             }
             Some(proto::session_up::Message::Observation(seen)) => observation(node, seen).map(Some),
+            Some(proto::session_up::Message::KeepAlive(told)) => keep_alive(node, &told).map(Some),
             Some(proto::session_up::Message::Hello(_)) => Err(Invalid::new(
                 "hello",
                 "",
@@ -133,6 +140,20 @@ fn observation(node: NodeName, seen: proto::Observation) -> Result<Command, Inva
     Ok(Command::Observe { node, id, wire })
 }
 
+fn keep_alive(node: NodeName, told: &proto::KeepAlive) -> Result<Command, Invalid> {
+    let connections = told.connections_gone.iter();
+    let endpoints = told.endpoints_gone.iter();
+    Ok(Command::KeepAlive {
+        node,
+        connections_gone: connections
+            .map(|id| ConnectionId::parse("keep_alive.connections_gone", id))
+            .collect::<Result<_, _>>()?,
+        endpoints_gone: endpoints
+            .map(|name| EndpointName::parse("keep_alive.endpoints_gone", name))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
 fn failure(message: proto::WireFailure) -> Result<NodeFailure, Invalid> {
     let kind = match message.kind() {
         proto::FailureKind::NetnsGone => WireFailureKind::NetnsGone,
@@ -155,9 +176,15 @@ fn failure(message: proto::WireFailure) -> Result<NodeFailure, Invalid> {
 
 fn message(down: &Down) -> proto::SessionDown {
     let message = match down {
-        Down::Snapshot(plan) => proto::session_down::Message::Snapshot(proto::Snapshot {
-            generation: plan.generation,
-            wires: plan.wires.values().map(proto::Wire::from).collect(),
+        Down::Snapshot(start) => proto::session_down::Message::Snapshot(proto::Snapshot {
+            generation: start.plan.generation,
+            wires: start.plan.wires.values().map(proto::Wire::from).collect(),
+            kept_endpoints: start
+                .kept
+                .iter()
+                .map(|one| kept_endpoint(one.name(), one.attachment()))
+                .collect(),
+            keep_alive_interval: interval(start.node_lease),
         }),
         Down::Delta(delta) => proto::session_down::Message::Delta(proto::Delta {
             generation: delta.generation,
@@ -169,6 +196,12 @@ fn message(down: &Down) -> proto::SessionDown {
     proto::SessionDown {
         message: Some(message),
     }
+}
+
+/// Milliseconds between two signs of life: several may be lost, and none is worth a thought.
+fn interval(node_lease: Lease) -> u32 {
+    let part = node_lease.as_millis() / KEEP_ALIVES_PER_LEASE;
+    u32::try_from(part.clamp(MIN_KEEP_ALIVE, MAX_KEEP_ALIVE)).unwrap_or(u32::MAX)
 }
 
 fn cut(mut text: String) -> String {

@@ -44,6 +44,7 @@ pub(crate) fn request(id: &str, client: u64) -> proto::RequestConnectionRequest 
             connection: Some(connection),
             mechanism_preferences: Vec::new(),
         }),
+        keeper: proto::Keeper::Client.into(),
     }
 }
 
@@ -85,6 +86,7 @@ pub(crate) fn registration(name: &str, netns: u64) -> proto::RegisterEndpointReq
             ..NetworkServiceEndpoint::default()
         }),
         interface: String::new(),
+        keeper: proto::Keeper::Client.into(),
     }
 }
 

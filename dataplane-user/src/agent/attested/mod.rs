@@ -23,7 +23,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use self::{pods::Pods, watched::Watched, workloads::Workloads};
-use crate::desired::{IfName, NetnsId, NetnsRef};
+use super::place::{Place, lies_at};
 
 /// How often the sources are looked at when nobody calls, so that status tells of a bad file soon.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,34 +39,10 @@ pub(crate) struct Facts {
     pub(crate) uid: Option<u32>,
 }
 
-/// Where a workload is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In a network namespace.
-    Netns(NetnsRef),
-    /// Behind an existing interface of the node.
-    Interface(IfName),
-}
-
 impl Facts {
-    fn netns(&self) -> Option<&NetnsRef> {
-        match &self.place {
-            Place::Netns(netns) => Some(netns),
-            Place::Interface(_) => None,
-        }
-    }
-
     /// Whether it is in the namespace that lies at `path` now.
     fn is_at(&self, path: &Path) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
-        let Some(netns) = self.netns() else {
-            return false;
-        };
-        let id = |metadata: std::fs::Metadata| NetnsId {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        };
-        std::fs::metadata(path).is_ok_and(|metadata| id(metadata) == netns.id)
+        matches!(&self.place, Place::Netns(netns) if lies_at(path) == Some(netns.id))
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;
+use crate::desired::{IfName, NetnsId, NetnsRef};
 
 const NOWHERE: NetnsId = NetnsId { device: 0, inode: 0 };
 const UID: &str = "7c9e6679-7425-40de-944b-e07fc1f90ae7";

@@ -21,7 +21,8 @@ use std::{
 };
 
 use super::{
-    Facts, LabelsError, Merged, Place,
+    super::place::Place,
+    Facts, LabelsError, Merged,
     form::{self, CgroupPrefix, WorkloadForm, WorkloadsForm},
 };
 use crate::desired::IfName;

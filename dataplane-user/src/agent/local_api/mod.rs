@@ -21,12 +21,13 @@ use std::{
 
 use tieline_proto::{
     connection::monitor_connection_server::MonitorConnectionServer,
+    lease,
     networkservice::network_service_server::NetworkServiceServer,
     registry::{
         network_service_endpoint_registry_server::NetworkServiceEndpointRegistryServer,
         network_service_registry_server::NetworkServiceRegistryServer,
     },
-    tieline::admin::v1::node_service_server::NodeServiceServer,
+    tieline::{admin::v1::node_service_server::NodeServiceServer, agent::v1::Keeper},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -215,6 +216,22 @@ type EventStream<T> = ReceiverStream<Result<T, RpcStatus>>;
 fn caller<T>(request: &Request<T>) -> Result<Caller, CallError> {
     let unknown = || CallError::UnknownCaller("the connection has no peer".to_owned());
     request.extensions().get::<Caller>().cloned().ok_or_else(unknown)
+}
+
+/// Who keeps the lease of what is asked for, as the caller says in a header.
+fn keeper(metadata: &tonic::metadata::MetadataMap) -> Result<Keeper, CallError> {
+    let Some(value) = metadata.get(lease::HEADER) else {
+        return Ok(Keeper::Client);
+    };
+    match value.to_str() {
+        Ok(lease::CLIENT) => Ok(Keeper::Client),
+        Ok(lease::NODE) => Ok(Keeper::Node),
+        _ => Err(CallError::Invalid {
+            field: lease::HEADER,
+            value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            rule: "is \"client\", who refreshes it, or \"node\", which keeps it while the workload is there",
+        }),
+    }
 }
 
 /// Looks a caller up. `/proc` and `/run/netns` are files, so this happens on a thread that may block.

@@ -9,7 +9,7 @@ use tieline_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Api, MAX_ANSWER_BYTES, attest, caller, workload::Purpose};
+use super::{Api, MAX_ANSWER_BYTES, attest, caller, keeper, workload::Purpose};
 use crate::agent::{convert::MAX_ID_LEN, error::CallError};
 
 /// The parameter of a mechanism that names a network namespace, in NSM's spelling.
@@ -19,7 +19,7 @@ const INODE_URL: &str = "inodeURL";
 impl NetworkService for Api {
     async fn request(&self, request: Request<NetworkServiceRequest>) -> Result<Response<Connection>, Status> {
         self.answer("NetworkService/Request", async {
-            let caller = caller(&request)?;
+            let (caller, keeper) = (caller(&request)?, keeper(request.metadata())?);
             let request = request.into_inner();
             check_id(request.connection.as_ref())?;
             let own = request
@@ -35,6 +35,7 @@ impl NetworkService for Api {
             let message = RequestConnectionRequest {
                 workload: Some(workload),
                 request: Some(request),
+                keeper: keeper.into(),
             };
             let mut control = self.control();
             self.ask(message, |message| control.request_connection(message))

@@ -9,12 +9,14 @@ use tieline_proto::{
         network_service_registry_client::NetworkServiceRegistryClient,
         network_service_registry_server::NetworkServiceRegistry,
     },
-    tieline::agent::v1::{RegisterEndpointRequest, UnregisterEndpointRequest},
+    tieline::agent::v1::{Keeper, RegisterEndpointRequest, UnregisterEndpointRequest},
 };
 use tonic::{Request, Response, Status, transport::Channel};
 
-use super::{Api, EventStream, MAX_ANSWER_BYTES, attest, caller, listener::Caller, workload::Purpose};
-use crate::agent::error::CallError;
+use super::{
+    Api, EventStream, MAX_ANSWER_BYTES, attest, caller, keeper, listener::Caller, workload::Purpose,
+};
+use crate::agent::{error::CallError, tenants::place_of};
 
 const RULE_SERVICES: &str = "only root in the agent's own user and pid namespaces may declare or remove network \
                              services, because they steer the traffic of other workloads";
@@ -28,19 +30,24 @@ impl NetworkServiceEndpointRegistry for Api {
         request: Request<NetworkServiceEndpoint>,
     ) -> Result<Response<NetworkServiceEndpoint>, Status> {
         self.answer("NetworkServiceEndpointRegistry/Register", async {
-            let caller = caller(&request)?;
+            let (caller, keeper) = (caller(&request)?, keeper(request.metadata())?);
             let endpoint = request.into_inner();
             let (attestor, url) = (self.attestor.clone(), endpoint.url.clone());
             let (workload, interface) =
                 attest(caller, move |peer| attestor.endpoint(peer, &url, Purpose::Attach)).await?;
+            let place = place_of(&workload, &interface).filter(|_| keeper == Keeper::Node);
             let message = RegisterEndpointRequest {
                 workload: Some(workload),
                 endpoint: Some(endpoint),
                 interface,
+                keeper: keeper.into(),
             };
             let mut control = self.control();
-            self.ask(message, |message| control.register_endpoint(message))
-                .await
+            let registered = self
+                .ask(message, |message| control.register_endpoint(message))
+                .await?;
+            self.status.tenants.registered(registered.name.clone(), place);
+            Ok(registered)
         })
         .await
     }
@@ -69,13 +76,16 @@ impl NetworkServiceEndpointRegistry for Api {
                 attestor.endpoint(peer, &url, Purpose::Release)
             })
             .await?;
+            let name = endpoint.name.clone();
             let message = UnregisterEndpointRequest {
                 workload: Some(workload),
                 endpoint: Some(endpoint),
             };
             let mut control = self.control();
             self.ask(message, |message| control.unregister_endpoint(message))
-                .await
+                .await?;
+            self.status.tenants.unregistered(&name);
+            Ok(())
         })
         .await
     }

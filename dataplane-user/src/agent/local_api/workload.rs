@@ -13,8 +13,9 @@ use tieline_proto::tieline::agent::v1 as proto;
 
 use super::{
     super::{
-        attested::{Attested, Facts, Place, SourceReport},
+        attested::{Attested, Facts, SourceReport},
         error::CallError,
+        place::Place,
     },
     peer::Peer,
 };

@@ -304,3 +304,25 @@ async fn labels_are_those_of_whom_the_call_is_about() {
     let released = bench.client(NOBODY, "", Purpose::Release).await.unwrap();
     assert!(released.labels.is_empty());
 }
+
+#[tokio::test]
+async fn a_namespace_without_a_name_is_there_as_long_as_a_process_is_in_it() {
+    let netns = NetNs::new("unnamed").unwrap();
+    let run = |netns: &NetNs| {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("600");
+        netns.spawn(command).unwrap()
+    };
+    let (mut first, mut second) = (run(&netns), run(&netns));
+    let (device, inode) = netns.id().unwrap();
+    let place = Place::Netns(NetnsRef {
+        path: PathBuf::from(format!("/proc/{}/ns/net", first.pid())),
+        id: NetnsId { device, inode },
+    });
+    netns.remove().unwrap();
+    assert!(place.is_there());
+    first.kill().unwrap();
+    assert!(place.is_there(), "the other process is still in it");
+    second.kill().unwrap();
+    assert!(!place.is_there());
+}
