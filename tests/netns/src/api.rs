@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tieline_lab::slow;
 use tieline_proto::{
     connection::{Connection, MonitorScopeSelector, monitor_connection_client::MonitorConnectionClient},
+    lease,
     networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     registry::{
         NetworkServiceEndpoint,
@@ -69,6 +70,14 @@ fn channel(socket: PathBuf) -> Channel {
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(connect))
 }
 
+/// A call for what the node shall keep.
+fn kept<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    let value = tonic::metadata::MetadataValue::from_static(lease::NODE);
+    request.metadata_mut().insert(lease::HEADER, value);
+    request
+}
+
 impl Api {
     /// For the node with this folder of sockets.
     #[must_use]
@@ -90,6 +99,17 @@ impl Api {
     /// NSM's Request.
     pub fn request(&self, request: NetworkServiceRequest) -> Call<Connection> {
         self.wait(NetworkServiceClient::new(self.agent.clone()).request(request))
+    }
+
+    /// NSM's Request for a wire whose lease the node keeps.
+    pub fn request_kept(&self, request: NetworkServiceRequest) -> Call<Connection> {
+        self.wait(NetworkServiceClient::new(self.agent.clone()).request(kept(request)))
+    }
+
+    /// Registers an endpoint whose lease the node keeps.
+    pub fn register_kept(&self, mut endpoint: NetworkServiceEndpoint) -> Call<NetworkServiceEndpoint> {
+        endpoint.expiration_time = None;
+        self.wait(NetworkServiceEndpointRegistryClient::new(self.agent.clone()).register(kept(endpoint)))
     }
 
     /// NSM's Close.

@@ -39,6 +39,7 @@ pub struct Node {
     name: String,
     mode: Mode,
     arguments: Vec<String>,
+    control_arguments: Vec<String>,
     // The order of fields is the order in which they go: processes, then what they stand on.
     agent: Option<Process>,
     control: Option<Process>,
@@ -55,15 +56,27 @@ impl Node {
 
     /// The same with more arguments for the agent's half.
     pub fn start_with(label: &str, mode: Mode, arguments: &[&str]) -> Result<Self> {
-        Self::start_in(Arc::new(NetNs::new(label)?), label, mode, arguments)
+        Self::start_in(Arc::new(NetNs::new(label)?), label, mode, arguments, &[])
+    }
+
+    /// Starts a node in two processes, with more arguments for control's half.
+    pub fn start_apart(label: &str, control_arguments: &[&str]) -> Result<Self> {
+        let netns = Arc::new(NetNs::new(label)?);
+        Self::start_in(netns, label, Mode::Apart, &[], control_arguments)
     }
 
     /// Starts another node in the same namespace, with folders and a bpffs of its own.
     pub fn start_beside(&self, label: &str, mode: Mode) -> Result<Self> {
-        Self::start_in(Arc::clone(&self.netns), label, mode, &[])
+        Self::start_in(Arc::clone(&self.netns), label, mode, &[], &[])
     }
 
-    fn start_in(netns: Arc<NetNs>, label: &str, mode: Mode, arguments: &[&str]) -> Result<Self> {
+    fn start_in(
+        netns: Arc<NetNs>,
+        label: &str,
+        mode: Mode,
+        arguments: &[&str],
+        control_arguments: &[&str],
+    ) -> Result<Self> {
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         if let Ok(backend) = std::env::var(ENV_ATTACH) {
             arguments.extend(["--attach".to_owned(), backend]);
@@ -72,6 +85,7 @@ impl Node {
             name: unique_name(label).to_lowercase(),
             mode,
             arguments,
+            control_arguments: control_arguments.iter().map(ToString::to_string).collect(),
             agent: None,
             control: None,
             netns,
@@ -226,6 +240,7 @@ impl Node {
     /// The command that starts control.
     pub fn control_command(&self) -> Result<Command> {
         let mut command = self.command(&["control", "--http", "off"])?;
+        command.args(&self.control_arguments);
         command.arg("--state-dir").arg(self.dir.path().join("state"));
         Ok(command)
     }

@@ -6,7 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::agent::FakeAgent;
-use crate::calls::request;
+use crate::calls::{registration, request};
 use crate::world::{World, eventually};
 
 #[tokio::test]
@@ -120,4 +120,89 @@ async fn an_invalid_report_ends_the_session_and_not_control() {
     })
     .await;
     FakeAgent::join(&world, "n1", 0).await;
+}
+
+#[tokio::test]
+async fn a_node_is_told_what_it_keeps_and_ends_it_by_a_word() {
+    let world = World::with(|config, _| {
+        config.registry.node_lease = tieline_model::Lease::from_secs(30);
+    })
+    .await;
+    let agent = world.with_node().await;
+    let node = agent.obey();
+    let mut workload = world.agents().await;
+    let kept = |mut message: proto::RequestConnectionRequest| {
+        message.keeper = proto::Keeper::Node.into();
+        message
+    };
+    let connection = workload
+        .request_connection(kept(request("kept", 1)))
+        .await
+        .unwrap()
+        .into_inner();
+    let ends = connection.path.unwrap().path_segments;
+    assert!(
+        ends.iter().all(|hop| hop.expires.is_none()),
+        "it has no end of its own"
+    );
+    let mut registration = registration("kept-nse", 9);
+    registration.keeper = proto::Keeper::Node.into();
+    let refused = workload
+        .register_endpoint(registration.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(
+        refused.message().starts_with("keeper \"KEEPER_NODE\": "),
+        "{refused}"
+    );
+    registration.endpoint.as_mut().unwrap().expiration_time = None;
+    let endpoint = workload
+        .register_endpoint(registration)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(endpoint.expiration_time, None);
+
+    let (agent, snapshot) = FakeAgent::join(&world, "n1", 0).await;
+    drop(node);
+    assert_eq!(snapshot.keep_alive_interval, 3000);
+    let names: Vec<&str> = snapshot
+        .kept_endpoints
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(names, ["kept-nse"]);
+    agent.ack(snapshot.generation).await;
+    agent
+        .say(Up::KeepAlive(proto::KeepAlive {
+            connections_gone: vec!["kept".to_owned()],
+            endpoints_gone: vec!["kept-nse".to_owned()],
+        }))
+        .await;
+    eventually("what is gone to be gone", async || {
+        world.connections().await.is_empty()
+    })
+    .await;
+    assert_eq!(world.status().await.endpoints, 1, "the declared endpoint stays");
+}
+
+#[tokio::test]
+async fn a_node_that_says_nothing_loses_what_it_keeps() {
+    let world = World::with(|config, _| {
+        config.registry.node_lease = tieline_model::Lease::from_millis(300);
+    })
+    .await;
+    let agent = world.with_node().await;
+    let _node = agent.obey();
+    let mut workload = world.agents().await;
+    let mut message = request("kept", 1);
+    message.keeper = proto::Keeper::Node.into();
+    workload.request_connection(message).await.unwrap();
+    workload.request_connection(request("own", 2)).await.unwrap();
+    eventually("the node's lease to end", async || {
+        let left = world.connections().await;
+        left.len() == 1 && left[0].connection.as_ref().unwrap().id == "own"
+    })
+    .await;
 }
