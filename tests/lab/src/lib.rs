@@ -21,6 +21,7 @@ mod packet;
 mod ping;
 mod process;
 mod rounds;
+mod setup;
 mod sys;
 mod tcp;
 mod time;
