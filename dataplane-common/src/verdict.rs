@@ -74,6 +74,8 @@ reasons! {
     NotIp = 3, "not_ip", "Use a NetworkService with payload ETHERNET if the workload needs this protocol.";
     /// The frame carries a VLAN tag, and the wire's payload is IP.
     VlanTagged = 4, "vlan_tagged", "Use a NetworkService with payload ETHERNET if the workload needs VLANs.";
+    /// The wire is parked: no endpoint serves it now.
+    Parked = 5, "parked", "Find out with `tieline get connections` why the wire has no endpoint; it forwards again, by the same interface, as soon as one serves it.";
 }
 
 impl Reason {

@@ -30,6 +30,7 @@ fn decide(frame: &TcFrame) -> Verdict {
     let verdict = match hop.kind() {
         HopKind::Peer => Verdict::RedirectPeer(hop.ifindex),
         HopKind::Egress => Verdict::RedirectEgress(hop.ifindex),
+        HopKind::Parked => return Verdict::Drop(Reason::Parked),
         HopKind::None if position.is_absent() => return Verdict::Drop(Reason::Unwired),
         HopKind::None => return Verdict::Drop(Reason::Inactive),
     };

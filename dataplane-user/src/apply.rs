@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dataplane_common::abi::{Generation, HopKind, Position};
+use dataplane_common::abi::{Generation, Hop, Position};
 
 use crate::{
     datapath::{Datapath, OpError, Results},
@@ -196,7 +196,10 @@ impl<D: Datapath> Run<'_, D> {
     /// The entry for one position, which takes a slot if it is new.
     fn entry(&mut self, point: &Point) -> Result<(u32, Position), OpError> {
         let at = self.index(&point.at)?;
-        let to = hop(point.kind, self.index(&point.to)?);
+        let to = match &point.to {
+            Some(target) => hop(target.kind, self.index(&target.host)?),
+            None => Hop::PARKED,
+        };
         let position = match point.was {
             Some(was) => Position {
                 flags: point.flags.bits(),
@@ -204,7 +207,6 @@ impl<D: Datapath> Run<'_, D> {
             },
             None => Position::starting(self.since, to, self.slot()?, point.flags),
         };
-        debug_assert!(point.kind != HopKind::None);
         Ok((at, position))
     }
 

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use dataplane_common::abi::Generation;
 use ipnet::IpNet;
 
+pub use crate::circuit::{Branch, Circuit, Hop, Wire};
+
 /// The node's whole plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -35,31 +37,12 @@ impl std::fmt::Display for WireId {
     }
 }
 
-/// One vWire, both of whose ends lie on this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wire {
-    /// The connection's id.
-    pub id: WireId,
-    /// The service it carries, for operators.
-    pub network_service: String,
-    /// The endpoint that serves it, for operators.
-    pub endpoint_name: String,
-    /// What may enter.
-    pub payload: Payload,
-    /// Octets, of both ends.
-    pub mtu: u32,
-    /// The client's end.
-    pub client: End,
-    /// The endpoint's end.
-    pub endpoint: End,
-}
-
-/// Which of a wire's two ends.
+/// Which way an end faces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// The end of the workload that asked for the service.
+    /// Towards the endpoint: the client's end, and the outer end of each function.
     Client,
-    /// The end of the endpoint that provides it.
+    /// Towards the client: the endpoint's end, and the inner end of each function.
     Endpoint,
 }
 
@@ -70,34 +53,6 @@ pub enum Payload {
     Ip,
     /// Every Ethernet frame.
     Ethernet,
-}
-
-impl Wire {
-    /// Both ends, the client's first.
-    #[must_use]
-    pub const fn ends(&self) -> [(Side, &End); 2] {
-        [(Side::Client, &self.client), (Side::Endpoint, &self.endpoint)]
-    }
-
-    /// The end at `side`.
-    #[must_use]
-    pub const fn end(&self, side: Side) -> &End {
-        match side {
-            Side::Client => &self.client,
-            Side::Endpoint => &self.endpoint,
-        }
-    }
-}
-
-impl Side {
-    /// The other end's side.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Endpoint,
-            Self::Endpoint => Self::Client,
-        }
-    }
 }
 
 /// One end of a wire.
@@ -124,6 +79,8 @@ pub struct VethEnd {
     pub routes: Vec<Route>,
     /// Permanent neighbour entries on it.
     pub neighbours: Vec<Neighbour>,
+    /// Whether packets are routed through it.
+    pub forwards: bool,
 }
 
 /// An interface that exists in the agent's namespace.

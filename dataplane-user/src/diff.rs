@@ -5,89 +5,147 @@
 //! not wanted go. An entry is always written before the program that reads it is attached, and always gone or
 //! rewritten before an interface that it leads to is deleted: the kernel may give that index to another interface.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod inner;
+
+use std::collections::BTreeSet;
 
 use dataplane_common::abi::{Generation, Hop, HopKind, Position, PositionFlags};
 
+use self::inner::inner_change;
 use crate::{
-    desired::{Desired, End, IfName, Payload, VethEnd, Wire, WireId},
-    observed::{HostInterface, Inner, Observed, Obstacle, Owned, is_automatic},
-    op::{InnerChange, NewEnd, Op, Point, Settle, Step, Unpoint},
+    circuit::{Facing, Layout},
+    desired::{End, IfName, Payload, VethEnd, Wire, WireId},
+    observed::{HostInterface, Inner, Observed, Obstacle},
+    op::{NewEnd, Op, Point, Settle, Step, Target, Unpoint},
     ownership::{Mark, NodeScope, host_name},
 };
 
-/// What to do.
+/// A wire with the names that its ends have in the agent's namespace.
+#[derive(Debug)]
+pub struct Laid<'a> {
+    /// The wire.
+    pub wire: &'a Wire,
+    /// Its ends, and where they lead.
+    pub layout: Layout<'a>,
+    /// The ends' names, in the order of the layout.
+    pub hosts: Vec<IfName>,
+}
+
+impl<'a> Laid<'a> {
+    /// Names the ends of a wire.
+    #[must_use]
+    pub fn new(scope: &NodeScope, wire: &'a Wire) -> Self {
+        let layout = wire.layout();
+        let name = |facing: &Facing<'_>| match facing.end {
+            End::Veth(end) => host_name(scope, &wire.id, facing.side, end.netns.id, &end.name),
+            End::Interface(end) => end.name.clone(),
+        };
+        let hosts = layout.ends.iter().map(name).collect();
+        Self { wire, layout, hosts }
+    }
+
+    /// The ends with their names.
+    pub fn ends(&self) -> impl Iterator<Item = (&Facing<'a>, &IfName)> {
+        self.layout.ends.iter().zip(&self.hosts)
+    }
+
+    /// What in `observed` keeps the wire from being made, and the number of the end that it is about: something was
+    /// found in the way and does not give way, a name of the scheme belongs to another wire, or the wire has an
+    /// existing interface at two ends.
+    #[must_use]
+    pub fn obstacle(
+        &self,
+        scope: &NodeScope,
+        observed: &Observed,
+        gives_way: impl Fn(&End, &Obstacle) -> bool,
+    ) -> Option<(usize, Obstacle)> {
+        self.ends().enumerate().find_map(|(number, (facing, host))| {
+            let found = observed.obstacles.get(host).cloned();
+            let found = found.filter(|obstacle| !gives_way(facing.end, obstacle));
+            let obstacle = found
+                .or_else(|| self.clash(scope, observed, number))
+                .or_else(|| self.used_twice(number))?;
+            Some((number, obstacle))
+        })
+    }
+
+    /// An end whose name in the agent's namespace is another wire's.
+    fn clash(&self, scope: &NodeScope, observed: &Observed, number: usize) -> Option<Obstacle> {
+        let (facing, host) = self.ends().nth(number)?;
+        let found = observed.interfaces.get(host)?.managed.as_ref()?;
+        let other = matches!(facing.end, End::Veth(_))
+            && *found.mark() != Mark::new(scope, &self.wire.id, facing.side);
+        other.then(|| Obstacle::HostNameTaken { host: host.clone() })
+    }
+
+    /// An existing interface that is another end of this wire as well.
+    fn used_twice(&self, number: usize) -> Option<Obstacle> {
+        let host = self.hosts.get(number)?;
+        let again = self.hosts.iter().take(number).any(|earlier| earlier == host);
+        again.then(|| Obstacle::InterfaceBusy {
+            name: host.clone(),
+            by: self.wire.id.clone(),
+        })
+    }
+}
+
+/// What is on its way out, though it is not wanted: see [`crate::linger`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// In this order.
-    pub steps: Vec<Step>,
-    /// Wires that cannot be made. The steps take away what there is of them.
-    pub refused: Vec<(WireId, Obstacle)>,
+pub struct Leaving {
+    /// Left as it is for now.
+    pub stays: BTreeSet<IfName>,
+    /// In the way of something new: goes before that is made.
+    pub first: BTreeSet<IfName>,
 }
 
-/// The name of an end's interface in the agent's namespace.
+/// The steps that make `observed` into `wires`. What `observed` holds and no wire names is taken away if it is ours
+/// and does not stay a while.
 #[must_use]
-pub fn host_of(scope: &NodeScope, wire: &Wire, side: crate::desired::Side) -> IfName {
-    match wire.end(side) {
-        End::Veth(end) => host_name(scope, &wire.id, side, end),
-        End::Interface(end) => end.name.clone(),
+pub fn diff(
+    scope: &NodeScope,
+    generation: Generation,
+    wires: &[Laid<'_>],
+    observed: &Observed,
+    leaving: &Leaving,
+) -> Vec<Step> {
+    let going = leaving
+        .first
+        .iter()
+        .filter_map(|host| observed.interfaces.get(host));
+    let mut phases = Phases {
+        severed: going.map(|interface| interface.index).collect(),
+        ..Phases::default()
+    };
+    for wire in wires {
+        phases.make(scope, wire, observed, generation);
     }
-}
-
-/// Makes `observed` into `desired`. Whatever `observed` holds and `desired` does not name is taken away if it is ours.
-#[must_use]
-pub fn diff(scope: &NodeScope, desired: &Desired, observed: &Observed) -> Plan {
-    let mut phases = Phases::default();
-    let mut wanted = BTreeSet::new();
-    let mut owners = BTreeMap::new();
-    let mut refused = Vec::new();
-    for wire in desired.wires.values() {
-        let hosts = wire.ends().map(|(side, _)| host_of(scope, wire, side));
-        owners.extend(hosts.iter().map(|host| (host.clone(), wire.id.clone())));
-        if let Some(obstacle) = obstacle(scope, wire, &hosts, observed) {
-            refused.push((wire.id.clone(), obstacle));
-            continue;
-        }
-        phases.make(scope, wire, &hosts, observed, desired.generation);
-        wanted.extend(hosts);
-    }
-    for (host, interface) in observed
+    let wanted: BTreeSet<&IfName> = wires.iter().flat_map(|wire| &wire.hosts).collect();
+    let unwanted = observed
         .interfaces
         .iter()
-        .filter(|(host, _)| !wanted.contains(*host))
-    {
-        phases.unmake(owners.get(host), host, interface);
+        .filter(|(host, _)| !wanted.contains(*host) && !leaving.stays.contains(*host));
+    for (host, interface) in unwanted {
+        let first = leaving.first.contains(host) || phases.is_severed(interface, observed.generation);
+        phases.unmake(host, interface, first);
     }
     phases.sweep(observed);
-    let flip = observed.generation < desired.generation;
-    Plan {
-        steps: phases.in_order(flip.then_some(desired.generation)),
-        refused,
-    }
-}
-
-/// Why a wire cannot be made: something was found in the way, or a name of the scheme belongs to another wire.
-fn obstacle(scope: &NodeScope, wire: &Wire, hosts: &[IfName; 2], observed: &Observed) -> Option<Obstacle> {
-    wire.ends()
-        .into_iter()
-        .zip(hosts)
-        .find_map(|((side, end), host)| {
-            let mark = || Mark::new(scope, &wire.id, side);
-            let found = || observed.interfaces.get(host)?.managed.as_ref();
-            let other = || matches!(end, End::Veth(_)) && found().is_some_and(|link| *link.mark() != mark());
-            let clash = || other().then(|| Obstacle::HostNameTaken { host: host.clone() });
-            observed.obstacles.get(host).cloned().or_else(clash)
-        })
+    let flip = observed.generation < generation;
+    phases.in_order(flip.then_some(generation))
 }
 
 /// Whether a pair of ours has lost its workload's end: it was renamed or moved away.
-fn is_broken(end: &End, found: Option<&HostInterface>) -> bool {
+#[must_use]
+pub fn is_broken(end: &End, found: Option<&HostInterface>) -> bool {
     matches!(end, End::Veth(_)) && found.is_some_and(|interface| interface.inner.is_none())
 }
 
 /// Steps by kind; their order is that of the fields.
 #[derive(Default)]
 struct Phases {
+    /// Indexes that go before anything is made, and may then be those of something new.
+    severed: BTreeSet<u32>,
+    /// Entries, attachments and pairs that are in the way, and entries that lead there.
+    make_way: (Vec<Step>, Vec<Step>, Vec<Step>),
     clear: Vec<Step>,
     create: Vec<Step>,
     settle: Vec<Step>,
@@ -106,6 +164,9 @@ impl Phases {
             op: Op::Flip(generation),
         });
         let make = [
+            self.make_way.0,
+            self.make_way.1,
+            self.make_way.2,
             self.clear,
             self.create,
             self.settle,
@@ -121,72 +182,78 @@ impl Phases {
             .collect()
     }
 
-    fn make(
-        &mut self,
-        scope: &NodeScope,
-        wire: &Wire,
-        hosts: &[IfName; 2],
-        observed: &Observed,
-        generation: Generation,
-    ) {
+    fn make(&mut self, scope: &NodeScope, laid: &Laid<'_>, observed: &Observed, generation: Generation) {
+        let wire = laid.wire;
         let step = |op| Step {
             wire: Some(wire.id.clone()),
             op,
         };
-        let [near, far] = hosts.each_ref().map(|host| (host, observed.interfaces.get(host)));
-        let broken = is_broken(&wire.client, near.1) || is_broken(&wire.endpoint, far.1);
+        let found: Vec<_> = laid
+            .hosts
+            .iter()
+            .map(|host| observed.interfaces.get(host))
+            .collect();
+        let broken = laid
+            .layout
+            .ends
+            .iter()
+            .zip(&found)
+            .any(|(facing, found)| is_broken(facing.end, *found));
         if broken {
-            self.clear(wire, [near.1, far.1]);
+            self.clear(laid, &found);
         }
-        for ((side, end), ((at, here), (to, there))) in
-            wire.ends().into_iter().zip([(near, far), (far, near)])
-        {
-            let whole = here.filter(|_| !is_broken(end, here));
-            if let End::Veth(end) = end {
-                self.make_veth(wire, end, at, Mark::new(scope, &wire.id, side), whole);
+        for (number, (facing, host)) in laid.ends().enumerate() {
+            let here = found.get(number).copied().flatten();
+            let whole = here.filter(|_| !is_broken(facing.end, here));
+            if let End::Veth(end) = facing.end {
+                self.make_veth(wire, end, host, Mark::new(scope, &wire.id, facing.side), whole);
             }
-            let kind = hop_kind(wire.payload, wire.end(side.other()));
+            let severed = here.filter(|interface| self.is_severed(interface, observed.generation));
+            self.make_way.0.extend(severed.and_then(unpoint).map(step));
+            let position = here.and_then(|interface| interface.position);
+            let position = position.filter(|_| !broken && severed.is_none());
+            let lead = lead(laid, number);
+            let leads_to = lead.as_ref().map(|target| {
+                let there = observed.interfaces.get(&target.host)?;
+                Some(hop(target.kind, there.index))
+            });
+            let wanted = leads_to.unwrap_or(Some(Hop::PARKED));
             let flags = flags(wire.payload);
-            let position = here.and_then(|interface| interface.position).filter(|_| !broken);
-            let right = position.zip(there).is_some_and(|(position, there)| {
-                position.hop_at(generation) == hop(kind, there.index) && position.flags == flags.bits()
+            let right = position.zip(wanted).is_some_and(|(position, wanted)| {
+                position.hop_at(generation) == wanted && position.flags == flags.bits()
             });
             if !right {
                 let point = Point {
-                    at: at.clone(),
-                    to: to.clone(),
-                    kind,
+                    at: host.clone(),
+                    to: lead,
                     flags,
                     was: position,
                 };
                 self.point.push(step(Op::Point(point)));
             }
             if !whole.is_some_and(|interface| interface.attached) {
-                self.attach.push(step(Op::Attach(at.clone())));
+                self.attach.push(step(Op::Attach(host.clone())));
             }
         }
     }
 
+    /// Whether packets that enter there are handed to what is about to make way.
+    fn is_severed(&self, interface: &HostInterface, now: Generation) -> bool {
+        let hop = interface.position.map(|position| position.hop_at(now));
+        hop.is_some_and(|hop| self.severed.contains(&hop.ifindex))
+    }
+
     /// Takes down a wire that has lost an end, entries first, so that it can be made again.
-    fn clear(&mut self, wire: &Wire, found: [Option<&HostInterface>; 2]) {
+    fn clear(&mut self, laid: &Laid<'_>, found: &[Option<&HostInterface>]) {
         let step = |op| Step {
-            wire: Some(wire.id.clone()),
+            wire: Some(laid.wire.id.clone()),
             op,
         };
-        for interface in found.into_iter().flatten() {
-            let unpoint = |position: Position| Unpoint {
-                index: interface.index,
-                slot: position.slot,
-            };
-            self.clear.extend(
-                interface
-                    .position
-                    .map(|position| step(Op::Unpoint(unpoint(position)))),
-            );
-        }
-        for ((_, end), interface) in wire.ends().into_iter().zip(found) {
+        let there = found.iter().copied().flatten();
+        self.clear.extend(there.filter_map(unpoint).map(step));
+        for (facing, interface) in laid.layout.ends.iter().zip(found.iter().copied()) {
             let gone = interface
-                .filter(|_| is_broken(end, interface))
+                .filter(|_| is_broken(facing.end, interface))
                 .and_then(|found| found.managed.clone());
             self.clear.extend(gone.map(|link| step(Op::Delete(link))));
         }
@@ -238,23 +305,22 @@ impl Phases {
         }
     }
 
-    fn unmake(&mut self, wire: Option<&WireId>, host: &IfName, interface: &HostInterface) {
-        // Without a wire in the plan, the steps of one interface hang together by its name.
-        let tag = wire.cloned().unwrap_or_else(|| WireId(host.to_string()));
+    /// Takes away what no wire wants, before anything is made if that is in its way. The steps of one interface hang
+    /// together by its name.
+    fn unmake(&mut self, host: &IfName, interface: &HostInterface, first: bool) {
         let step = |op| Step {
-            wire: Some(tag.clone()),
+            wire: Some(WireId(host.to_string())),
             op,
         };
-        if let Some(position) = interface.position {
-            let unpoint = Unpoint {
-                index: interface.index,
-                slot: position.slot,
-            };
-            self.unpoint.push(step(Op::Unpoint(unpoint)));
-        }
+        let (unpoints, detaches, deletes) = if first {
+            (&mut self.make_way.0, &mut self.make_way.1, &mut self.make_way.2)
+        } else {
+            (&mut self.unpoint, &mut self.detach, &mut self.delete)
+        };
+        unpoints.extend(unpoint(interface).map(step));
         match &interface.managed {
-            Some(managed) => self.delete.push(step(Op::Delete(managed.clone()))),
-            None if interface.attached => self.detach.push(step(Op::Detach(host.clone()))),
+            Some(managed) => deletes.push(step(Op::Delete(managed.clone()))),
+            None if interface.attached => detaches.push(step(Op::Detach(host.clone()))),
             None => {}
         }
     }
@@ -280,6 +346,27 @@ impl Phases {
     }
 }
 
+/// The step that takes an interface's entry away, if it has one.
+fn unpoint(interface: &HostInterface) -> Option<Op> {
+    let unpoint = |position: Position| {
+        Op::Unpoint(Unpoint {
+            index: interface.index,
+            slot: position.slot,
+        })
+    };
+    interface.position.map(unpoint)
+}
+
+/// Where the end with this number leads.
+fn lead(laid: &Laid<'_>, number: usize) -> Option<Target> {
+    let to = laid.layout.leads.get(number).copied().flatten()?;
+    let (facing, host) = laid.layout.ends.get(to).zip(laid.hosts.get(to))?;
+    Some(Target {
+        host: host.clone(),
+        kind: hop_kind(laid.wire.payload, facing.end),
+    })
+}
+
 /// How a packet is handed to an end: straight into the workload's namespace for IP; through the interface, as
 /// Ethernet would, where exact Ethernet semantics are asked for or the interface is not a veth of ours.
 const fn hop_kind(payload: Payload, to: &End) -> HopKind {
@@ -294,6 +381,7 @@ const fn hop_kind(payload: Payload, to: &End) -> HopKind {
 pub const fn hop(kind: HopKind, index: u32) -> Hop {
     match kind {
         HopKind::None => Hop::NONE,
+        HopKind::Parked => Hop::PARKED,
         HopKind::Peer => Hop::peer(index),
         HopKind::Egress => Hop::egress(index),
     }
@@ -304,51 +392,4 @@ const fn flags(payload: Payload) -> PositionFlags {
         Payload::Ip => PositionFlags::IP_PAYLOAD,
         Payload::Ethernet => PositionFlags::ETHERNET_PAYLOAD,
     }
-}
-
-fn inner_change(wire: &Wire, end: &VethEnd, host: &IfName, inner: Option<&Inner>) -> InnerChange {
-    let mut change = InnerChange::none(host.clone(), end);
-    let empty = BTreeSet::new();
-    let nothing = (BTreeSet::new(), BTreeSet::new());
-    let (addresses, routes, neighbours) = inner.map_or((&empty, &nothing.0, &nothing.1), |i| {
-        (&i.addresses, &i.routes, &i.neighbours)
-    });
-    (change.add_addresses, change.remove_addresses) = compare(&end.addresses, addresses);
-    (change.add_routes, change.remove_routes) = compare(&end.routes, routes);
-    let (add, remove) = compare(&end.neighbours, neighbours);
-    // A new hardware address for the same neighbour replaces the entry in place.
-    let kept: BTreeSet<_> = add.iter().map(|neighbour| neighbour.ip).collect();
-    change.remove_neighbours = remove
-        .iter()
-        .map(|n| n.ip)
-        .filter(|ip| !kept.contains(ip))
-        .collect();
-    change.add_neighbours = add;
-    change.remove_addresses.retain(|address| !is_automatic(address));
-    // A fresh end has its hardware address, and is down.
-    change.mac = inner.is_some_and(|inner| inner.mac != end.mac).then_some(end.mac);
-    change.mtu = inner
-        .is_none_or(|inner| inner.mtu != wire.mtu || !inner.up)
-        .then_some(wire.mtu);
-    if change.mac.is_some() || !change.remove_addresses.is_empty() {
-        // The kernel drops the routes and neighbours that an address or a link state carried.
-        change.add_routes.clone_from(&end.routes);
-        change.add_neighbours.clone_from(&end.neighbours);
-    }
-    change
-}
-
-/// What of `wanted` is missing, in the plan's order; and what of ours is too much.
-fn compare<T: Clone + Ord>(wanted: &[T], found: &BTreeSet<Owned<T>>) -> (Vec<T>, Vec<T>) {
-    let wanted_set: BTreeSet<&T> = wanted.iter().collect();
-    let found_set: BTreeSet<&T> = found.iter().map(|owned| &owned.value).collect();
-    let missing = wanted
-        .iter()
-        .filter(|value| !found_set.contains(value))
-        .cloned()
-        .collect();
-    let extra = found
-        .iter()
-        .filter(|owned| owned.ours && !wanted_set.contains(&owned.value));
-    (missing, extra.map(|owned| owned.value.clone()).collect())
 }

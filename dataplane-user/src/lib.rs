@@ -10,12 +10,14 @@
 pub mod agent;
 pub mod apply;
 mod busy;
+mod circuit;
 pub mod datapath;
 pub mod desired;
 pub mod diff;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod kernel;
+mod linger;
 pub mod loader;
 pub mod maps;
 mod netlink;

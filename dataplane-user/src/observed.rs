@@ -91,6 +91,8 @@ pub struct Inner {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
+    /// Whether the kernel routes packets that come in at it, as it does for the agent's gateways.
+    pub forwards: bool,
     /// Addresses.
     pub addresses: BTreeSet<Owned<IpNet>>,
     /// Routes through it, without those the kernel makes of addresses.

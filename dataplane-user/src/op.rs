@@ -78,6 +78,8 @@ pub struct InnerChange {
     pub mtu: Option<u32>,
     /// Set the hardware address.
     pub mac: Option<Mac>,
+    /// Route packets that come in at it.
+    pub forward: bool,
     /// Neighbour entries that go.
     pub remove_neighbours: Vec<IpAddr>,
     /// Routes that go.
@@ -102,6 +104,7 @@ impl InnerChange {
             name: end.name.clone(),
             mtu: None,
             mac: None,
+            forward: false,
             remove_neighbours: Vec::new(),
             remove_routes: Vec::new(),
             remove_addresses: Vec::new(),
@@ -116,6 +119,7 @@ impl InnerChange {
     pub fn is_empty(&self) -> bool {
         self.mtu.is_none()
             && self.mac.is_none()
+            && !self.forward
             && self.remove_neighbours.is_empty()
             && self.remove_routes.is_empty()
             && self.remove_addresses.is_empty()
@@ -130,14 +134,21 @@ impl InnerChange {
 pub struct Point {
     /// The interface at which packets enter.
     pub at: IfName,
-    /// The interface they leave by.
-    pub to: IfName,
-    /// How they are handed over.
-    pub kind: HopKind,
+    /// Where they go; `None`: nowhere, for the wire is parked.
+    pub to: Option<Target>,
     /// What may enter.
     pub flags: PositionFlags,
     /// The entry that is there; its counters are kept.
     pub was: Option<Position>,
+}
+
+/// Where an entry leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The interface that packets leave by.
+    pub host: IfName,
+    /// How they are handed over.
+    pub kind: HopKind,
 }
 
 /// A forwarding entry to be taken away.

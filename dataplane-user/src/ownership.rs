@@ -8,7 +8,7 @@ use std::fmt;
 
 use dataplane_common::limits::MAX_IFALIAS_LEN;
 
-use crate::desired::{IfName, Side, VethEnd, WireId};
+use crate::desired::{IfName, NetnsId, Side, WireId};
 
 /// Begins every alias; the number is the version of the scheme.
 const ALIAS_PREFIX: &str = "tieline/1/";
@@ -81,6 +81,17 @@ impl Mark {
         (!wire.is_empty() && matches!(side, "c" | "e")).then(|| Self(alias.to_owned()))
     }
 
+    /// The wire and the side, if they stand in it in clear: what begins with `#` may be a hash.
+    #[must_use]
+    pub fn names(&self, scope: &NodeScope) -> Option<(WireId, Side)> {
+        let rest = self.0.strip_prefix(ALIAS_PREFIX)?.strip_prefix(&scope.0)?;
+        let (wire, letter) = rest.strip_prefix('/')?.rsplit_once('/')?;
+        let side = [Side::Client, Side::Endpoint]
+            .into_iter()
+            .find(|side| side.letter() == letter)?;
+        (!wire.starts_with('#')).then(|| (WireId(wire.to_owned()), side))
+    }
+
     /// The alias.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -92,15 +103,14 @@ impl Mark {
 /// end that moves to another workload gets a new pair while the old one still carries packets, and an agent that
 /// was killed finds again what it made.
 #[must_use]
-pub fn host_name(scope: &NodeScope, wire: &WireId, side: Side, end: &VethEnd) -> IfName {
-    let place = end.netns.id;
+pub fn host_name(scope: &NodeScope, wire: &WireId, side: Side, netns: NetnsId, name: &IfName) -> IfName {
     let digest = hash(&[
         scope.0.as_bytes(),
         wire.0.as_bytes(),
         side.letter().as_bytes(),
-        &place.device.to_le_bytes(),
-        &place.inode.to_le_bytes(),
-        end.name.as_str().as_bytes(),
+        &netns.device.to_le_bytes(),
+        &netns.inode.to_le_bytes(),
+        name.as_str().as_bytes(),
     ]);
     IfName::generated(format!("{NAME_PREFIX}{:0NAME_DIGITS$x}", digest >> 16))
 }
@@ -167,22 +177,7 @@ fn hash(parts: &[&[u8]]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::{Mac, NetnsId, NetnsRef};
     use std::collections::BTreeSet;
-
-    fn end(inode: u64, name: &str) -> VethEnd {
-        VethEnd {
-            netns: NetnsRef {
-                path: "/run/netns/a".into(),
-                id: NetnsId { device: 4, inode },
-            },
-            name: IfName::new(name).unwrap(),
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            addresses: vec![],
-            routes: vec![],
-            neighbours: vec![],
-        }
-    }
 
     #[test]
     fn names_are_valid_and_differ_by_everything_that_places_an_end() {
@@ -191,7 +186,8 @@ mod tests {
         for wire in 0..2000 {
             for side in [Side::Client, Side::Endpoint] {
                 for inode in [1, 2] {
-                    let name = host_name(&scope, &WireId(format!("w-{wire}")), side, &end(inode, "nsm-1"));
+                    let (netns, inner) = (NetnsId { device: 4, inode }, IfName::new("nsm-1").unwrap());
+                    let name = host_name(&scope, &WireId(format!("w-{wire}")), side, netns, &inner);
                     assert!(
                         is_host_name(name.as_str()) && IfName::new(name.as_str()).is_ok(),
                         "{name}"
@@ -209,6 +205,8 @@ mod tests {
         for id in ["a", "a/b/c", &"x".repeat(4000), "ä ö"] {
             let mark = Mark::new(&scope, &WireId(id.to_owned()), Side::Endpoint);
             assert!(mark.as_str().len() <= MAX_IFALIAS_LEN);
+            let names = (id.len() < 200).then(|| (WireId(id.to_owned()), Side::Endpoint));
+            assert_eq!(mark.names(&scope), names);
             assert_eq!(Mark::parse(&scope, mark.as_str()), Some(mark));
         }
     }

@@ -1,12 +1,14 @@
 //! Keeps the kernel as the plan says.
 //!
 //! The contract: nothing is touched before the first plan is known; every call is idempotent and moves only closer;
-//! a wire that fails leaves nothing behind and does not disturb others; after a call without faults the next pass
+//! a wire that fails disturbs no other, and leaves nothing behind but the client's end if it had one; after a call without faults the next pass
 //! carries out no operation; a change costs what the change holds, however many wires there are.
 
+mod round;
+
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    time::Instant,
 };
 
 use dataplane_common::{
@@ -14,18 +16,21 @@ use dataplane_common::{
     abi::{Generation, WireCounters},
 };
 
+use self::round::Around;
 use crate::{
-    apply::{Applied, Place, apply},
+    apply::Place,
     busy::Busy,
     datapath::{Datapath, Description, ObserveError, OpError},
-    desired::{Change, Desired, End, IfName, Side, Wire, WireId},
-    diff::{self, host_of},
-    observed::{Look, Observed, Obstacle, Scope, Want},
-    outcome::{Outcome, Postponed, WireFailure},
+    desired::{Change, Desired, IfName, Wire, WireId},
+    diff::Laid,
+    linger::Lingering,
+    observed::{Observed, Scope},
+    outcome::{Outcome, WireFailure},
     slots::Slots,
 };
 
-pub use crate::view::{EndView, WireView};
+pub use crate::linger::LINGER;
+pub use crate::view::{BranchView, EndView, HopView, WireView};
 
 /// A plan could not be carried out at all. The kernel is as it was, or has leftovers that the next pass removes.
 #[derive(Debug, thiserror::Error)]
@@ -80,16 +85,36 @@ pub struct Reconciler<D> {
     claims: BTreeMap<IfName, WireId>,
     /// Which wire has an interface of the agent's namespace.
     by_index: BTreeMap<u32, WireId>,
+    lingering: Lingering,
     slots: Slots,
     generation: Generation,
     busy: Busy,
 }
 
+/// How many wires of the plan stand how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WireCounts {
+    /// Packets pass.
+    pub forwarding: usize,
+    /// As planned they lead nowhere.
+    pub parked: usize,
+    /// They cannot be made as planned.
+    pub failed: usize,
+}
+
+impl WireCounts {
+    /// All of them.
+    #[must_use]
+    pub const fn planned(&self) -> usize {
+        self.forwarding + self.parked + self.failed
+    }
+}
+
 /// How a wire stands.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
-    /// Client and endpoint; `None` where there is no interface.
-    pub(crate) places: [Option<Place>; 2],
+    /// By end, as the wire's layout numbers them; `None` where there is no interface.
+    pub(crate) places: Vec<Option<Place>>,
     /// Why it does not forward.
     pub(crate) failure: Option<WireFailure>,
 }
@@ -103,6 +128,7 @@ impl<D: Datapath> Reconciler<D> {
             live: BTreeMap::new(),
             claims: BTreeMap::new(),
             by_index: BTreeMap::new(),
+            lingering: Lingering::default(),
             slots: Slots::default(),
             generation: 0,
             busy: Busy::default(),
@@ -129,14 +155,19 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     /// Makes the node what `plan` says, and takes everything else of ours away.
-    pub fn snapshot(&mut self, plan: Desired) -> Result<Outcome, ReconcileError> {
+    pub fn snapshot(&mut self, plan: Desired, now: Instant) -> Result<Outcome, ReconcileError> {
         self.refuse_older(plan.generation)?;
+        let before = self.desired.take().unwrap_or_default().wires;
+        let changed = before
+            .into_values()
+            .filter(|was| plan.wires.get(&was.id) != Some(was));
+        let before: Vec<Wire> = changed.collect();
         self.desired = Some(plan);
-        self.pass()
+        self.everything(&before, now)
     }
 
     /// Carries out a change of the plan, touching only the wires it names.
-    pub fn change(&mut self, change: Change) -> Result<Outcome, ReconcileError> {
+    pub fn change(&mut self, change: Change, now: Instant) -> Result<Outcome, ReconcileError> {
         self.refuse_older(change.generation)?;
         let Some(desired) = self.desired.as_mut() else {
             return Err(ReconcileError::NoPlan {
@@ -156,34 +187,66 @@ impl<D: Datapath> Reconciler<D> {
             before.extend(desired.wires.insert(wire.id.clone(), wire.clone()));
             target.wires.insert(wire.id.clone(), wire);
         }
-        self.reconcile(&target, &before, false)
+        self.reconcile(&Around::wires(&target, &before), now)
     }
 
     /// Compares everything with the plan and repairs what differs. Without a plan it does nothing.
-    pub fn pass(&mut self) -> Result<Outcome, ReconcileError> {
+    pub fn pass(&mut self, now: Instant) -> Result<Outcome, ReconcileError> {
+        self.everything(&[], now)
+    }
+
+    fn everything(&mut self, before: &[Wire], now: Instant) -> Result<Outcome, ReconcileError> {
         let Some(target) = self.desired.take() else {
-            return Ok(Outcome {
-                generation: self.generation,
-                ..Outcome::default()
-            });
+            return Ok(self.nothing_done());
         };
-        let result = self.reconcile(&target, &[], true);
+        let around = Around {
+            everything: true,
+            ..Around::wires(&target, before)
+        };
+        let result = self.reconcile(&around, now);
         self.desired = Some(target);
         result
     }
 
+    /// When the next end that wires do not want any more is due to go: call [`Self::end_lingering`] then.
+    #[must_use]
+    pub fn lingers_until(&self) -> Option<Instant> {
+        self.lingering.next()
+    }
+
+    /// Takes away the ends that nobody wants any more and that have lingered long enough.
+    pub fn end_lingering(&mut self, now: Instant) -> Result<Outcome, ReconcileError> {
+        let due = self.lingering.take_due(now);
+        if due.is_empty() {
+            return Ok(self.nothing_done());
+        }
+        let target = Desired {
+            generation: self.planned_generation(),
+            ..Desired::default()
+        };
+        let around = Around {
+            due: &due,
+            ..Around::wires(&target, &[])
+        };
+        self.reconcile(&around, now)
+    }
+
+    fn nothing_done(&self) -> Outcome {
+        Outcome {
+            generation: self.generation,
+            ..Outcome::default()
+        }
+    }
+
     /// Looks again at the wires that have one of these interfaces, which are gone or have changed, and repairs or
     /// takes down what is left of them.
-    pub fn interfaces_lost(&mut self, indexes: &[u32]) -> Result<Outcome, ReconcileError> {
+    pub fn interfaces_lost(&mut self, indexes: &[u32], now: Instant) -> Result<Outcome, ReconcileError> {
         let wires: BTreeSet<_> = indexes
             .iter()
             .filter_map(|index| self.by_index.get(index))
             .collect();
         let Some(desired) = self.desired.as_ref().filter(|_| !wires.is_empty()) else {
-            return Ok(Outcome {
-                generation: self.generation,
-                ..Outcome::default()
-            });
+            return Ok(self.nothing_done());
         };
         let found = wires.into_iter().filter_map(|id| desired.wires.get_key_value(id));
         let wires = found.map(|(id, wire)| (id.clone(), wire.clone())).collect();
@@ -191,7 +254,7 @@ impl<D: Datapath> Reconciler<D> {
             generation: desired.generation,
             wires,
         };
-        self.reconcile(&target, &[], false)
+        self.reconcile(&Around::wires(&target, &[]), now)
     }
 
     /// Makes packets cheaper at the busiest ends, a few at a time; returns at how many. To be called every few
@@ -235,11 +298,10 @@ impl<D: Datapath> Reconciler<D> {
     fn host_at(&self, index: u32) -> Option<IfName> {
         let id = self.by_index.get(&index)?;
         let (wire, live) = (self.desired.as_ref()?.wires.get(id)?, self.live.get(id)?);
-        let sides = [Side::Client, Side::Endpoint].into_iter().zip(live.places);
-        let mut found = sides.filter(|(_, place)| place.is_some_and(|place| place.index == index));
-        found
-            .next()
-            .map(|(side, _)| host_of(self.datapath.scope(), wire, side))
+        let at = |place: &Option<Place>| place.is_some_and(|place| place.index == index);
+        let number = live.places.iter().position(at)?;
+        let mut laid = Laid::new(self.datapath.scope(), wire);
+        (number < laid.hosts.len()).then(|| laid.hosts.swap_remove(number))
     }
 
     /// The generation in the kernel.
@@ -254,14 +316,20 @@ impl<D: Datapath> Reconciler<D> {
         self.desired.as_ref().map_or(0, |desired| desired.generation)
     }
 
-    /// How many wires the plan has, and how many of them forward.
+    /// How the wires of the plan stand.
     #[must_use]
-    pub fn wire_counts(&self) -> (usize, usize) {
-        let planned = self.desired.as_ref().map_or(0, |desired| desired.wires.len());
-        (
-            planned,
-            self.live.values().filter(|live| live.failure.is_none()).count(),
-        )
+    pub fn wire_counts(&self) -> WireCounts {
+        let wires = self.desired.iter().flat_map(|desired| desired.wires.values());
+        let mut counts = WireCounts::default();
+        for wire in wires {
+            match self.live.get(&wire.id) {
+                Some(live) if live.failure.is_some() => counts.failed += 1,
+                None => counts.failed += 1,
+                Some(_) if wire.branches.is_empty() => counts.parked += 1,
+                Some(_) => counts.forwarding += 1,
+            }
+        }
+        counts
     }
 
     /// The wires of the plan with their counters, read at this moment; all, or those in `ids`.
@@ -290,8 +358,8 @@ impl<D: Datapath> Reconciler<D> {
             None => WireCounters::default(),
         };
         let views = wires.into_iter().zip(live).map(|(wire, live)| {
-            let counters = live.places.map(&mut next);
-            WireView::new(scope, wire, live, counters)
+            let counters: Vec<_> = live.places.iter().copied().map(&mut next).collect();
+            WireView::new(scope, wire, live, &counters)
         });
         Ok(views.collect())
     }
@@ -330,285 +398,8 @@ impl<D: Datapath> Reconciler<D> {
         Ok(())
     }
 
-    /// One look, one plan, one execution; then, if wires failed, one more round that takes away what there is of
-    /// them. `before` are wires as they were, whose interfaces may have to go.
-    fn reconcile(
-        &mut self,
-        plan: &Desired,
-        before: &[Wire],
-        everything: bool,
-    ) -> Result<Outcome, ReconcileError> {
-        let mut outcome = Outcome {
-            generation: self.generation,
-            ..Outcome::default()
-        };
-        let mut failures = self.claim(plan, before, everything);
-        let around = Around {
-            plan,
-            before,
-            everything,
-        };
-        let target = without(plan, &failures);
-        let (observed, work) = self.look(&target, &around)?;
-        if observed.generation > plan.generation {
-            let (offered, applied) = (plan.generation, observed.generation);
-            return Err(ReconcileError::OlderGeneration { offered, applied });
-        }
-        let applied = apply(
-            &mut self.datapath,
-            &mut self.slots,
-            &observed,
-            plan.generation,
-            &work.steps,
-        );
-        if let Some(error) = applied.flip_error {
-            return Err(ReconcileError::Flip {
-                generation: plan.generation,
-                error,
-            });
-        }
-        outcome.operations += applied.done;
-        failures.extend(
-            work.refused
-                .iter()
-                .map(|(wire, obstacle)| (wire.clone(), refusal(wire, obstacle))),
-        );
-        let half_made: Vec<_> = applied
-            .failed
-            .iter()
-            .filter(|(wire, _)| plan.wires.contains_key(*wire))
-            .collect();
-        for (wire, error) in &half_made {
-            failures
-                .entry((*wire).clone())
-                .or_insert_with(|| failure(wire, error));
-        }
-        let mut errors = leftovers(&applied, |wire| !plan.wires.contains_key(wire));
-        if !half_made.is_empty() {
-            let (observed, work) = self.look(&without(plan, &failures), &around)?;
-            let cleaned = apply(
-                &mut self.datapath,
-                &mut self.slots,
-                &observed,
-                plan.generation,
-                &work.steps,
-            );
-            outcome.operations += cleaned.done;
-            errors = leftovers(&cleaned, |_| true);
-        }
-        outcome.postponed = errors;
-        self.generation = plan.generation;
-        outcome.generation = plan.generation;
-        self.remember(&around, &applied.places, &failures, &mut outcome);
-        outcome.failures = failures.into_values().collect();
-        Ok(outcome)
-    }
-
-    /// Looks at everything, or at the interfaces that the wires in question have or had, and plans for `target`.
-    fn look(
-        &mut self,
-        target: &Desired,
-        around: &Around<'_>,
-    ) -> Result<(Observed, diff::Plan), ReconcileError> {
-        let node = self.datapath.scope().clone();
-        let was = around.before.iter().map(|wire| (wire, false));
-        let is = around
-            .plan
-            .wires
-            .values()
-            .map(|wire| (wire, target.wires.contains_key(&wire.id)));
-        let mut looks = BTreeMap::new();
-        let mut indexes = Vec::new();
-        for (wire, wanted) in was.chain(is) {
-            for (side, end) in wire.ends() {
-                let want = match end {
-                    End::Interface(end) if self.claims.get(&end.name).is_some_and(|by| *by != wire.id) => {
-                        continue;
-                    }
-                    _ if !wanted => Want::Nothing,
-                    End::Veth(end) => Want::Veth(end),
-                    End::Interface(_) => Want::Existing,
-                };
-                let host = host_of(&node, wire, side);
-                looks.insert(
-                    host.clone(),
-                    Look {
-                        wire: &wire.id,
-                        host,
-                        want,
-                    },
-                );
-            }
-            let places = self
-                .live
-                .get(&wire.id)
-                .into_iter()
-                .flat_map(|live| live.places.iter().flatten());
-            indexes.extend(places.map(|place| place.index));
-        }
-        let scope = Scope {
-            everything: around.everything,
-            looks: looks.into_values().collect(),
-            indexes,
-        };
-        let observed = self.datapath.observe(&scope)?;
-        if around.everything {
-            self.learn_slots(&observed);
-        }
-        let work = diff::diff(&node, target, &observed);
-        Ok((observed, work))
-    }
-
-    /// Notes which wire has which existing interface; wires that name one that another wire has are refused.
-    fn claim(&mut self, plan: &Desired, before: &[Wire], everything: bool) -> BTreeMap<WireId, WireFailure> {
-        if everything {
-            self.claims
-                .retain(|name, by| plan.wires.get(by).is_some_and(|wire| names(wire, name)));
-        }
-        for wire in before {
-            for name in existing(wire) {
-                let kept = plan.wires.get(&wire.id).is_some_and(|now| names(now, name));
-                if !kept && self.claims.get(name) == Some(&wire.id) {
-                    self.claims.remove(name);
-                }
-            }
-        }
-        let mut refused = BTreeMap::new();
-        for wire in plan.wires.values() {
-            for name in existing(wire) {
-                let by = self.claims.entry(name.clone()).or_insert_with(|| wire.id.clone());
-                if *by != wire.id {
-                    let obstacle = Obstacle::InterfaceBusy {
-                        name: name.clone(),
-                        by: by.clone(),
-                    };
-                    refused.insert(wire.id.clone(), refusal(&wire.id, &obstacle));
-                }
-            }
-        }
-        self.claims.retain(|_, by| !refused.contains_key(by));
-        refused
-    }
-
     fn learn_slots(&mut self, observed: &Observed) {
         let capacity = self.datapath.description().max_wires * dataplane_common::limits::POSITIONS_PER_WIRE;
         self.slots = Slots::new(capacity, observed.positions().map(|(_, position)| position.slot));
-    }
-
-    /// Remembers how the wires stand and notes which ones went down or came back.
-    fn remember(
-        &mut self,
-        around: &Around<'_>,
-        places: &BTreeMap<IfName, Place>,
-        failures: &BTreeMap<WireId, WireFailure>,
-        outcome: &mut Outcome,
-    ) {
-        let node = self.datapath.scope().clone();
-        let wires = &around.plan.wires;
-        for wire in around.before.iter().filter(|wire| !wires.contains_key(&wire.id)) {
-            self.forget(&wire.id);
-        }
-        if around.everything {
-            let gone: Vec<_> = self
-                .live
-                .keys()
-                .filter(|id| !wires.contains_key(*id))
-                .cloned()
-                .collect();
-            for id in &gone {
-                self.forget(id);
-            }
-        }
-        for (id, wire) in wires {
-            let failure = failures.get(id).cloned();
-            match (self.forget(id).map(|live| live.failure.is_none()), &failure) {
-                (Some(true), Some(_)) => outcome.lost.push(id.clone()),
-                (Some(false), None) => outcome.restored.push(id.clone()),
-                _ => {}
-            }
-            let place = |side| {
-                places
-                    .get(&host_of(&node, wire, side))
-                    .copied()
-                    .filter(|_| failure.is_none())
-            };
-            let places = [Side::Client, Side::Endpoint].map(place);
-            self.by_index
-                .extend(places.iter().flatten().map(|place| (place.index, id.clone())));
-            self.live.insert(id.clone(), Live { places, failure });
-        }
-    }
-
-    fn forget(&mut self, id: &WireId) -> Option<Live> {
-        let live = self.live.remove(id)?;
-        for place in live.places.iter().flatten() {
-            if self.by_index.get(&place.index) == Some(id) {
-                self.by_index.remove(&place.index);
-            }
-        }
-        Some(live)
-    }
-}
-
-/// The wires in question of one reconcile.
-struct Around<'a> {
-    /// As they shall be.
-    plan: &'a Desired,
-    /// As they were.
-    before: &'a [Wire],
-    /// Whether `plan` is the whole plan.
-    everything: bool,
-}
-
-/// The plan without the wires that failed.
-fn without<'a>(plan: &'a Desired, failures: &BTreeMap<WireId, WireFailure>) -> Cow<'a, Desired> {
-    if failures.is_empty() {
-        return Cow::Borrowed(plan);
-    }
-    let mut kept = plan.clone();
-    kept.wires.retain(|wire, _| !failures.contains_key(wire));
-    Cow::Owned(kept)
-}
-
-/// The existing interfaces that a wire names.
-fn existing(wire: &Wire) -> impl Iterator<Item = &IfName> {
-    wire.ends().into_iter().filter_map(|(_, end)| match end {
-        End::Interface(end) => Some(&end.name),
-        End::Veth(_) => None,
-    })
-}
-
-fn names(wire: &Wire, name: &IfName) -> bool {
-    existing(wire).any(|named| named == name)
-}
-
-fn leftovers(applied: &Applied, of: impl Fn(&WireId) -> bool) -> Vec<Postponed> {
-    let wires = applied.failed.iter().filter(|(wire, _)| of(wire));
-    let wires = wires.map(|(wire, error)| Postponed {
-        wire: Some(wire.clone()),
-        message: error.message.clone(),
-    });
-    let node = applied.node_errors.iter().map(|error| Postponed {
-        wire: None,
-        message: error.message.clone(),
-    });
-    wires.chain(node).collect()
-}
-
-fn refusal(wire: &WireId, obstacle: &Obstacle) -> WireFailure {
-    WireFailure {
-        wire: wire.clone(),
-        kind: obstacle.kind(),
-        message: obstacle.to_string(),
-        field: obstacle.field(),
-    }
-}
-
-fn failure(wire: &WireId, error: &OpError) -> WireFailure {
-    WireFailure {
-        wire: wire.clone(),
-        kind: error.kind,
-        message: error.message.clone(),
-        field: error.field.clone(),
     }
 }

@@ -3,8 +3,8 @@
 use dataplane_common::abi::WireCounters;
 
 use crate::{
-    desired::{End, IfName, NetnsRef, Side, Wire, WireId},
-    diff::host_of,
+    desired::{Circuit, End, Hop, IfName, NetnsRef, Wire, WireId},
+    diff::Laid,
     outcome::WireFailure,
     ownership::NodeScope,
     reconcile::Live,
@@ -17,8 +17,6 @@ pub struct WireView {
     pub id: WireId,
     /// The service it carries.
     pub network_service: String,
-    /// The endpoint that serves it.
-    pub endpoint_name: String,
     /// Octets.
     pub mtu: u32,
     /// Whether packets pass.
@@ -27,8 +25,38 @@ pub struct WireView {
     pub failure: Option<WireFailure>,
     /// The client's end.
     pub client: EndView,
-    /// The endpoint's end.
+    /// Where it leads; none: it is parked.
+    pub branches: Vec<BranchView>,
+}
+
+/// One circuit of a wire, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BranchView {
+    /// The passthrough functions, from the client's side on.
+    pub hops: Vec<HopView>,
+    /// The endpoint that terminates.
+    pub endpoint_name: String,
+    /// The end there.
     pub endpoint: EndView,
+}
+
+impl BranchView {
+    /// Its ends, from the client's side on.
+    pub fn ends(&self) -> impl Iterator<Item = &EndView> {
+        let hops = self.hops.iter().flat_map(|hop| [&hop.inside, &hop.outside]);
+        hops.chain(std::iter::once(&self.endpoint))
+    }
+}
+
+/// A passthrough function, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HopView {
+    /// The function.
+    pub endpoint_name: String,
+    /// Its end that faces the client.
+    pub inside: EndView,
+    /// Its end that faces the endpoint.
+    pub outside: EndView,
 }
 
 /// One end of a wire, as it stands.
@@ -47,30 +75,66 @@ pub struct EndView {
 }
 
 impl WireView {
-    pub(crate) fn new(scope: &NodeScope, wire: &Wire, live: &Live, counters: [WireCounters; 2]) -> Self {
-        let [client, endpoint] = counters;
-        let view = |side, index: usize, counters| {
-            let (workload_interface, netns) = match wire.end(side) {
+    /// Every end: the client's, then branch by branch from the client's side on.
+    pub fn ends(&self) -> impl Iterator<Item = &EndView> {
+        std::iter::once(&self.client).chain(self.branches.iter().flat_map(BranchView::ends))
+    }
+
+    /// `counters` are the ends', in the order of the wire's layout.
+    pub(crate) fn new(scope: &NodeScope, wire: &Wire, live: &Live, counters: &[WireCounters]) -> Self {
+        let laid = Laid::new(scope, wire);
+        let mut ends: Vec<EndView> = Vec::with_capacity(laid.hosts.len());
+        for (number, (facing, host)) in laid.ends().enumerate() {
+            let (workload_interface, netns) = match facing.end {
                 End::Veth(end) => (Some(end.name.clone()), Some(end.netns.clone())),
                 End::Interface(_) => (None, None),
             };
-            EndView {
-                host_interface: host_of(scope, wire, side),
-                ifindex: live.places.get(index).copied().flatten().map(|place| place.index),
+            ends.push(EndView {
+                host_interface: host.clone(),
+                ifindex: live
+                    .places
+                    .get(number)
+                    .copied()
+                    .flatten()
+                    .map(|place| place.index),
                 workload_interface,
                 netns,
-                counters,
-            }
-        };
+                counters: counters.get(number).copied().unwrap_or_default(),
+            });
+        }
+        let branches = wire.branches.iter().zip(&laid.layout.chains);
+        let branches: Vec<BranchView> = branches
+            .filter_map(|(branch, chain)| branch_view(&branch.circuit, chain, &ends))
+            .collect();
         Self {
             id: wire.id.clone(),
             network_service: wire.network_service.clone(),
-            endpoint_name: wire.endpoint_name.clone(),
             mtu: wire.mtu,
-            forwarding: live.failure.is_none() && live.places.iter().all(Option::is_some),
+            forwarding: live.failure.is_none()
+                && !wire.branches.is_empty()
+                && live.places.iter().all(Option::is_some),
             failure: live.failure.clone(),
-            client: view(Side::Client, 0, client),
-            endpoint: view(Side::Endpoint, 1, endpoint),
+            client: ends.swap_remove(0),
+            branches,
         }
     }
+}
+
+/// A circuit whose ends are those of these numbers.
+fn branch_view(circuit: &Circuit, chain: &[usize], ends: &[EndView]) -> Option<BranchView> {
+    let (last, pairs) = chain.split_last()?;
+    let end = |number: &usize| ends.get(*number).cloned();
+    let hops = circuit.hops.iter().zip(pairs.chunks_exact(2));
+    let hop = |(hop, pair): (&Hop, &[usize])| {
+        Some(HopView {
+            endpoint_name: hop.endpoint_name.clone(),
+            inside: end(pair.first()?)?,
+            outside: end(pair.last()?)?,
+        })
+    };
+    Some(BranchView {
+        hops: hops.map(hop).collect::<Option<_>>()?,
+        endpoint_name: circuit.endpoint_name.clone(),
+        endpoint: end(last)?,
+    })
 }

@@ -1,15 +1,19 @@
 //! Whatever is planned, wherever an operation fails: after one clean pass the node is what a fresh one would be.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use dataplane_user::{
     desired::{
-        Change, Desired, End, IfName, InterfaceEnd, Mac, Neighbour, NetnsRef, Payload, Route, VethEnd, Wire,
-        WireId,
+        Branch, Change, Circuit, Desired, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsRef, Payload,
+        Route, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
-    reconcile::{ReconcileError, Reconciler},
+    reconcile::{LINGER, ReconcileError, Reconciler},
 };
 use proptest::prelude::*;
 
@@ -23,6 +27,7 @@ enum Event {
     Snapshot(Vec<Wire>),
     Change { upsert: Vec<Wire>, remove: Vec<u8> },
     Pass,
+    Wait(u8),
     Restart,
     NetnsDies(u8),
     NetnsComesBack(u8),
@@ -83,18 +88,57 @@ fn build_end(wire: u8, (place, variant, addresses): (u8, u8, u8), letter: char) 
             ip: [10, wire, 0, 2].into(),
             mac: Mac([2, 0, 0, 1, variant, 0]),
         }],
+        forwards: false,
     })
 }
 
+/// A function in a namespace, with two interfaces that no other function of this wire has.
+fn build_hop(wire: u8, nth: usize, (place, variant): (u8, u8)) -> Hop {
+    let end = |letter: char| match build_end(wire, (place, variant, 0), letter) {
+        End::Veth(end) => End::Veth(VethEnd {
+            name: name(&format!("{letter}{wire}-{nth}-{variant}")),
+            forwards: true,
+            ..end
+        }),
+        End::Interface(_) => panic!("a function is in a namespace"),
+    };
+    Hop {
+        endpoint_name: format!("f{nth}"),
+        inside: end('i'),
+        outside: end('o'),
+    }
+}
+
+fn circuit() -> impl Strategy<Value = (Vec<(u8, u8)>, (u8, u8, u8))> {
+    (prop::collection::vec((0..NAMESPACES, 0..2u8), 0..3), end())
+}
+
+fn build_circuit(wire: u8, (hops, endpoint): (Vec<(u8, u8)>, (u8, u8, u8))) -> Circuit {
+    let hops = hops.into_iter().enumerate();
+    Circuit {
+        hops: hops.map(|(nth, hop)| build_hop(wire, nth, hop)).collect(),
+        endpoint_name: "e".to_owned(),
+        endpoint: build_end(wire, endpoint, 'e'),
+    }
+}
+
 fn wire() -> impl Strategy<Value = Wire> {
-    (0..WIRES, end(), end(), any::<bool>(), 1280..1284u32).prop_map(|(n, client, endpoint, ip, mtu)| Wire {
+    let main = prop::option::weighted(0.8, circuit());
+    let backup = prop::option::weighted(0.1, circuit());
+    let parts = (0..WIRES, end(), main, backup, any::<bool>(), 1280..1284u32);
+    parts.prop_map(|(n, client, main, backup, ip, mtu)| Wire {
         id: WireId(format!("w{n}")),
         network_service: "s".to_owned(),
-        endpoint_name: "e".to_owned(),
         payload: if ip { Payload::Ip } else { Payload::Ethernet },
         mtu,
         client: build_end(n, client, 'c'),
-        endpoint: build_end(n, endpoint, 'e'),
+        backup: backup
+            .filter(|_| main.is_some())
+            .map(|backup| build_circuit(n, backup)),
+        branches: main
+            .map(|main| Branch::all(build_circuit(n, main)))
+            .into_iter()
+            .collect(),
     })
 }
 
@@ -110,6 +154,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => wires().prop_map(Event::Snapshot),
         6 => (wires(), prop::collection::vec(0..WIRES, 0..3)).prop_map(|(upsert, remove)| Event::Change { upsert, remove }),
         1 => Just(Event::Pass),
+        2 => any::<u8>().prop_map(Event::Wait),
         1 => Just(Event::Restart),
         1 => (0..NAMESPACES).prop_map(Event::NetnsDies),
         2 => (0..NAMESPACES).prop_map(Event::NetnsComesBack),
@@ -123,15 +168,25 @@ type Node = Reconciler<Faulty<Fake>>;
 /// Names of our host ends and their places, in a stable order.
 fn nth_end(node: &Node, n: u8) -> Option<(IfName, Option<(PathBuf, IfName)>)> {
     let views = node.wires(None).unwrap();
-    let mut ends = views.into_iter().flat_map(|view| [view.client, view.endpoint]);
-    let end = ends.nth(usize::from(n))?;
+    let ends: Vec<_> = views
+        .iter()
+        .flat_map(|view| view.ends().collect::<Vec<_>>())
+        .collect();
+    let end = ends.get(usize::from(n) % ends.len().max(1))?;
+    let netns = end.netns.as_ref().map(|netns| netns.path.clone());
     Some((
-        end.host_interface,
-        end.netns.map(|netns| netns.path).zip(end.workload_interface),
+        end.host_interface.clone(),
+        netns.zip(end.workload_interface.clone()),
     ))
 }
 
-fn happen(mut node: Node, generation: &mut u64, plan: &mut BTreeMap<WireId, Wire>, event: Event) -> Node {
+fn happen(
+    mut node: Node,
+    generation: &mut u64,
+    plan: &mut BTreeMap<WireId, Wire>,
+    now: &mut Instant,
+    event: Event,
+) -> Node {
     *generation += 1;
     let tolerate = |result: Result<_, ReconcileError>| match result {
         Ok(_) | Err(ReconcileError::Flip { .. }) => {}
@@ -144,35 +199,40 @@ fn happen(mut node: Node, generation: &mut u64, plan: &mut BTreeMap<WireId, Wire
     match event {
         Event::Snapshot(wires) => {
             *plan = wires.into_iter().map(|wire| (wire.id.clone(), wire)).collect();
-            tolerate(node.snapshot(whole(plan, *generation)));
+            tolerate(node.snapshot(whole(plan, *generation), *now));
         }
         Event::Change { upsert, remove } => {
             let remove: Vec<_> = remove.into_iter().map(|n| WireId(format!("w{n}"))).collect();
             plan.retain(|id, _| !remove.contains(id));
             plan.extend(upsert.iter().map(|wire| (wire.id.clone(), wire.clone())));
-            tolerate(node.change(Change {
+            let change = Change {
                 generation: *generation,
                 upsert,
                 remove,
-            }));
+            };
+            tolerate(node.change(change, *now));
         }
-        Event::Pass => tolerate(node.pass()),
+        Event::Pass => tolerate(node.pass(*now)),
+        Event::Wait(millis) => {
+            *now += Duration::from_millis(millis.into());
+            tolerate(node.end_lingering(*now));
+        }
         Event::Restart => {
             node = Reconciler::new(node.into_datapath());
             node.adopt().unwrap();
-            tolerate(node.snapshot(whole(plan, *generation)));
+            tolerate(node.snapshot(whole(plan, *generation), *now));
         }
         Event::NetnsDies(n) => {
             let lost: Vec<u32> = node
                 .wires(None)
                 .unwrap()
-                .into_iter()
-                .flat_map(|view| [view.client, view.endpoint])
+                .iter()
+                .flat_map(|view| view.ends().collect::<Vec<_>>())
                 .filter(|end| end.netns.as_ref().is_some_and(|netns| netns.path == path(n)))
                 .filter_map(|end| end.ifindex)
                 .collect();
             node.datapath_mut().inner_mut().remove_netns(&path(n));
-            tolerate(node.interfaces_lost(&lost));
+            tolerate(node.interfaces_lost(&lost, *now));
         }
         Event::NetnsComesBack(n) => {
             let fake = node.datapath_mut().inner_mut();
@@ -196,7 +256,8 @@ fn happen(mut node: Node, generation: &mut u64, plan: &mut BTreeMap<WireId, Wire
     node
 }
 
-/// The same plan on a fresh machine with the same namespaces.
+/// The same plan on a fresh machine with the same namespaces. Of a wire that cannot be made there is its client's end,
+/// if the client had it before; else nothing.
 fn from_scratch(node: &Node, generation: u64, plan: &BTreeMap<WireId, Wire>, failed: &[WireId]) -> String {
     let mut fake = Fake::new("n1", 32);
     for netns in node.datapath().inner().namespaces() {
@@ -206,10 +267,17 @@ fn from_scratch(node: &Node, generation: u64, plan: &BTreeMap<WireId, Wire>, fai
         fake.add_foreign(name(foreign));
     }
     let mut wires = plan.clone();
-    wires.retain(|id, _| !failed.contains(id));
+    for view in node.wires(Some(failed)).unwrap() {
+        match (view.client.ifindex, wires.get_mut(&view.id)) {
+            (Some(_), Some(wire)) => *wire = wire.parked(),
+            _ => drop(wires.remove(&view.id)),
+        }
+    }
     let mut fresh = Reconciler::new(fake);
     fresh.adopt().unwrap();
-    let outcome = fresh.snapshot(Desired { generation, wires }).unwrap();
+    let outcome = fresh
+        .snapshot(Desired { generation, wires }, Instant::now())
+        .unwrap();
     assert!(outcome.failures.is_empty(), "{outcome:?}");
     fresh.datapath().dump()
 }
@@ -223,20 +291,25 @@ proptest! {
     ) {
         let mut node = Reconciler::new(Faulty::new(world(), Fault::Never));
         node.adopt().unwrap();
-        node.snapshot(Desired::default()).unwrap();
+        let mut now = Instant::now();
+        node.snapshot(Desired::default(), now).unwrap();
         let (mut generation, mut plan) = (0, BTreeMap::new());
         for (event, fault, dies) in events {
             let fault = fault.map_or(Fault::Never, |n| if dies { Fault::From(n) } else { Fault::At(n) });
             node.datapath_mut().set_fault(fault);
-            node = happen(node, &mut generation, &mut plan, event);
+            node = happen(node, &mut generation, &mut plan, &mut now, event);
         }
         node.datapath_mut().set_fault(Fault::Never);
-        let outcome = node.pass().unwrap();
+        node.pass(now).unwrap();
+        now += LINGER;
+        node.end_lingering(now).unwrap();
+        prop_assert!(node.lingers_until().is_none());
+        let outcome = node.pass(now).unwrap();
         prop_assert!(outcome.postponed.is_empty(), "{:?}", outcome);
         let failed: Vec<_> = outcome.failures.iter().map(|failure| failure.wire.clone()).collect();
         let planned = node.planned_generation();
         prop_assert_eq!(node.datapath().inner().dump(), from_scratch(&node, planned, &plan, &failed));
-        let again = node.pass().unwrap();
+        let again = node.pass(now).unwrap();
         prop_assert_eq!(again.operations, 0);
         let failed_again: Vec<_> = again.failures.iter().map(|failure| failure.wire.clone()).collect();
         prop_assert_eq!(failed_again, failed);
@@ -252,15 +325,17 @@ proptest! {
             generation,
             wires: wires.into_iter().map(|wire| (wire.id.clone(), wire)).collect(),
         };
-        node.snapshot(plan(1, first)).unwrap();
+        let now = Instant::now();
+        node.snapshot(plan(1, first), now).unwrap();
         node.datapath_mut().set_fault(Fault::From(dies_at));
-        let _ = node.snapshot(plan(2, second.clone()));
+        let _ = node.snapshot(plan(2, second.clone()), now);
         let mut next = Reconciler::new(Faulty::new(node.into_datapath().into_inner(), Fault::Never));
         next.adopt().unwrap();
-        let outcome = next.snapshot(plan(2, second.clone())).unwrap();
+        let outcome = next.snapshot(plan(2, second.clone()), now).unwrap();
+        next.end_lingering(now + LINGER).unwrap();
         let failed: Vec<_> = outcome.failures.iter().map(|failure| failure.wire.clone()).collect();
         let wanted = plan(2, second).wires;
         prop_assert_eq!(next.datapath().inner().dump(), from_scratch(&next, 2, &wanted, &failed));
-        prop_assert_eq!(next.pass().unwrap().operations, 0);
+        prop_assert_eq!(next.pass(now + LINGER).unwrap().operations, 0);
     }
 }

@@ -4,21 +4,28 @@
 //! `UPDATE_EXPECT=1` writes the answers anew. `TIELINE_SCENARIOS=NAME` runs one file.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use dataplane_user::{
     desired::{
-        Change, Desired, End, IfName, InterfaceEnd, Mac, NetnsId, NetnsRef, Payload, VethEnd, Wire, WireId,
+        Branch, Change, Circuit, Desired, End, Hop, IfName, InterfaceEnd, Mac, NetnsId, NetnsRef, Payload,
+        VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
     outcome::Outcome,
-    reconcile::{ReconcileError, Reconciler},
+    reconcile::{BranchView, ReconcileError, Reconciler},
 };
 
 struct Script {
     node: Option<Reconciler<Faulty<Fake>>>,
     inodes: BTreeMap<String, u64>,
     wires: BTreeMap<String, Wire>,
+    now: Instant,
 }
 
 impl Script {
@@ -29,6 +36,7 @@ impl Script {
             node: Some(node),
             inodes: BTreeMap::new(),
             wires: BTreeMap::new(),
+            now: Instant::now(),
         }
     }
 
@@ -63,38 +71,7 @@ impl Script {
                     .add_guest(Path::new(&path), IfName::new(name).unwrap());
                 String::new()
             }
-            ["wire", id, client, endpoint, payload] => self.define(id, client, endpoint, payload),
-            ["snapshot", generation, ids @ ..] => {
-                let wires = self
-                    .pick(ids)
-                    .into_iter()
-                    .map(|wire| (wire.id.clone(), wire))
-                    .collect();
-                let generation = generation.parse().unwrap();
-                show(self.node().snapshot(Desired { generation, wires }))
-            }
-            ["change", generation, ids @ ..] => {
-                let (gone, new): (Vec<&str>, Vec<&str>) = ids.iter().partition(|id| id.starts_with('-'));
-                let remove = gone
-                    .iter()
-                    .map(|id| WireId(id.trim_start_matches('-').to_owned()))
-                    .collect();
-                let (upsert, generation) = (self.pick(&new), generation.parse().unwrap());
-                show(self.node().change(Change {
-                    generation,
-                    upsert,
-                    remove,
-                }))
-            }
-            ["lost", id] => {
-                let views = self.node().wires(Some(&[WireId((*id).to_owned())])).unwrap();
-                let ends = views
-                    .into_iter()
-                    .flat_map(|view| [view.client.ifindex, view.endpoint.ifindex]);
-                let indexes: Vec<u32> = ends.flatten().collect();
-                show(self.node().interfaces_lost(&indexes))
-            }
-            ["pass"] => show(self.node().pass()),
+            ["wire", id, client, path @ .., payload] => self.define(id, client, path, payload),
             ["traffic", id, packets] => self.traffic(id, packets.parse().unwrap()),
             ["promote"] => format!("promoted {}\n", self.node().promote_busy().unwrap()),
             ["refuse", n] => {
@@ -109,7 +86,54 @@ impl Script {
                 format!("{adopted:?}\n")
             }
             ["dump"] => self.fake().dump(),
-            _ => panic!("not a command: {line}"),
+            _ => self.reconcile(&words),
+        }
+    }
+
+    /// What the reconciler is told, and what it says.
+    fn reconcile(&mut self, words: &[&str]) -> String {
+        let now = self.now;
+        match words {
+            ["snapshot", generation, ids @ ..] => {
+                let wires = self
+                    .pick(ids)
+                    .into_iter()
+                    .map(|wire| (wire.id.clone(), wire))
+                    .collect();
+                let generation = generation.parse().unwrap();
+                show(self.node().snapshot(Desired { generation, wires }, now))
+            }
+            ["change", generation, ids @ ..] => {
+                let (gone, new): (Vec<&str>, Vec<&str>) = ids.iter().partition(|id| id.starts_with('-'));
+                let remove = gone
+                    .iter()
+                    .map(|id| WireId(id.trim_start_matches('-').to_owned()))
+                    .collect();
+                let (upsert, generation) = (self.pick(&new), generation.parse().unwrap());
+                let change = Change {
+                    generation,
+                    upsert,
+                    remove,
+                };
+                show(self.node().change(change, now))
+            }
+            ["lost", id] => {
+                let views = self.node().wires(Some(&[WireId((*id).to_owned())])).unwrap();
+                let ends = views.iter().flat_map(|view| view.ends().collect::<Vec<_>>());
+                let indexes: Vec<u32> = ends.filter_map(|end| end.ifindex).collect();
+                show(self.node().interfaces_lost(&indexes, now))
+            }
+            ["pass"] => show(self.node().pass(now)),
+            ["wait", millis] => {
+                self.now += Duration::from_millis(millis.parse().unwrap());
+                match self.node().lingers_until() {
+                    Some(until) if until > self.now => "something lingers\n".to_owned(),
+                    _ => String::new(),
+                }
+            }
+            ["end-lingering"] => show(self.node().end_lingering(now)),
+            ["packets", id] => self.packets(id),
+            _ => panic!("not a command: {}", words.join(" ")),
         }
     }
 
@@ -122,12 +146,52 @@ impl Script {
         String::new()
     }
 
-    fn define(&mut self, id: &str, client: &str, endpoint: &str, payload: &str) -> String {
+    /// Where packets that enter at the client's end come out, function by function.
+    fn packets(&mut self, id: &str) -> String {
+        let view = self
+            .node()
+            .wires(Some(&[WireId(id.to_owned())]))
+            .unwrap()
+            .remove(0);
+        let mut functions = BTreeMap::new();
+        for hop in view.branches.iter().flat_map(|branch| &branch.hops) {
+            functions.insert(
+                hop.inside.host_interface.clone(),
+                hop.outside.host_interface.clone(),
+            );
+        }
+        let mut at = view.client.host_interface;
+        let mut text = "client".to_owned();
+        while let Some(to) = self.fake().leads_to(&at).cloned() {
+            let end = view
+                .branches
+                .iter()
+                .flat_map(BranchView::ends)
+                .find(|end| end.host_interface == to);
+            let netns = end.and_then(|end| end.netns.clone()).unwrap();
+            write!(text, " -> {}", netns.path.file_name().unwrap().display()).unwrap();
+            match functions.get(&to) {
+                Some(outside) => at = outside.clone(),
+                None => return text + "\n",
+            }
+        }
+        text + " -> nowhere\n"
+    }
+
+    /// `path` are functions' namespaces with both interfaces, and an endpoint, or `nowhere`.
+    fn define(&mut self, id: &str, client: &str, path: &[&str], payload: &str) -> String {
         let number = id.trim_start_matches('w').parse().unwrap();
+        let circuit = path
+            .split_last()
+            .filter(|(last, _)| **last != "nowhere")
+            .map(|(endpoint, hops)| Circuit {
+                hops: hops.iter().map(|hop| self.hop(hop, number)).collect(),
+                endpoint_name: "nse".to_owned(),
+                endpoint: self.end(endpoint, number, 2),
+            });
         let wire = Wire {
             id: WireId(id.to_owned()),
             network_service: "gold".to_owned(),
-            endpoint_name: "nse".to_owned(),
             payload: if payload == "ip" {
                 Payload::Ip
             } else {
@@ -135,10 +199,30 @@ impl Script {
             },
             mtu: 1500,
             client: self.end(client, number, 1),
-            endpoint: self.end(endpoint, number, 2),
+            branches: circuit.map(Branch::all).into_iter().collect(),
+            backup: None,
         };
         self.wires.insert(id.to_owned(), wire);
         String::new()
+    }
+
+    /// `netns:inside:outside`.
+    fn hop(&self, text: &str, number: u8) -> Hop {
+        let (netns, names) = text.split_once(':').unwrap();
+        let (inside, outside) = names.split_once(':').unwrap();
+        let end = |name, side| match self.end(&format!("{netns}:{name}"), number, side) {
+            End::Veth(end) => End::Veth(VethEnd {
+                addresses: Vec::new(),
+                forwards: true,
+                ..end
+            }),
+            End::Interface(_) => panic!("{text} is no function"),
+        };
+        Hop {
+            endpoint_name: netns.to_owned(),
+            inside: end(inside, 2),
+            outside: end(outside, 1),
+        }
     }
 
     /// `netns:interface`, or the name of an existing interface.
@@ -159,6 +243,7 @@ impl Script {
             addresses: vec![format!("10.0.{number}.{side}/30").parse().unwrap()],
             routes: Vec::new(),
             neighbours: Vec::new(),
+            forwards: false,
         })
     }
 

@@ -4,13 +4,15 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use dataplane_common::limits::DEFAULT_MTU;
 use dataplane_user::{
     desired::{
-        Desired, End, IfName, Mac, Neighbour, NetnsId, NetnsRef, Payload, Route, VethEnd, Wire, WireId,
+        Branch, Circuit, Desired, End, IfName, Mac, Neighbour, NetnsId, NetnsRef, Payload, Route, VethEnd,
+        Wire, WireId,
     },
     kernel::Kernel,
     loader::{Backend, Config},
@@ -41,7 +43,7 @@ pub(crate) fn trial(backend: Backend) -> Result<&'static str> {
     let plan = plan(&client, &endpoint)?;
     let used = node.run(|| {
         let mut reconciler = Reconciler::new(Kernel::open(&config)?);
-        let outcome = reconciler.snapshot(plan)?;
+        let outcome = reconciler.snapshot(plan, Instant::now())?;
         let failures = outcome
             .failures
             .iter()
@@ -66,11 +68,15 @@ fn plan(client: &NetNs, endpoint: &NetNs) -> Result<Desired> {
     let wire = Wire {
         id: id.clone(),
         network_service: "check".to_owned(),
-        endpoint_name: "check".to_owned(),
         payload: Payload::Ip,
         mtu: DEFAULT_MTU,
         client: end(client, (CLIENT, macs[0]), (ENDPOINT, macs[1]))?,
-        endpoint: end(endpoint, (ENDPOINT, macs[1]), (CLIENT, macs[0]))?,
+        branches: vec![Branch::all(Circuit {
+            hops: Vec::new(),
+            endpoint_name: "check".to_owned(),
+            endpoint: end(endpoint, (ENDPOINT, macs[1]), (CLIENT, macs[0]))?,
+        })],
+        backup: None,
     };
     Ok(Desired {
         generation: 1,
@@ -97,5 +103,6 @@ fn end(netns: &NetNs, own: (Ipv4Addr, Mac), other: (Ipv4Addr, Mac)) -> Result<En
             ip: other_ip,
             mac: other.1,
         }],
+        forwards: false,
     }))
 }

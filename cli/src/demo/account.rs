@@ -99,6 +99,7 @@ pub(crate) fn read(stage: &Stage, node: &Node<'_>, wire: &Wire) -> Result<Readin
     within(QUIET_LIMIT, "a moment without packets", || {
         let before = workloads(stage, wire)?;
         let counts = node.counts(&wire.id)?;
+        let endpoint = counts.endpoint()?;
         let quiet = before == workloads(stage, wire)?;
         Ok(quiet.then_some(Reading {
             laptop: before.0,
@@ -108,8 +109,8 @@ pub(crate) fn read(stage: &Stage, node: &Node<'_>, wire: &Wire) -> Result<Readin
                 octets: counts.client.bytes,
             },
             from_endpoint: Count {
-                frames: counts.endpoint.packets,
-                octets: counts.endpoint.bytes,
+                frames: endpoint.packets,
+                octets: endpoint.bytes,
             },
         }))
     })

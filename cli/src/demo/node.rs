@@ -66,7 +66,13 @@ struct Requested {
 #[derive(Debug, Deserialize)]
 pub(crate) struct WireCounts {
     pub(crate) client: EndCounts,
-    pub(crate) endpoint: EndCounts,
+    branches: Vec<BranchCounts>,
+}
+
+/// Where it leads.
+#[derive(Debug, Deserialize)]
+struct BranchCounts {
+    endpoint: EndCounts,
 }
 
 /// One end of it.
@@ -75,6 +81,16 @@ pub(crate) struct EndCounts {
     workload_interface: String,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+}
+
+impl WireCounts {
+    /// The endpoint's end.
+    pub(crate) fn endpoint(&self) -> Result<&EndCounts> {
+        let branch = self.branches.first();
+        branch
+            .map(|branch| &branch.endpoint)
+            .context("the wire leads nowhere")
+    }
 }
 
 impl<'a> Node<'a> {
@@ -167,7 +183,7 @@ impl<'a> Node<'a> {
         Ok(Wire {
             id: answer.id,
             client_interface: answer.interface,
-            endpoint_interface: counts.endpoint.workload_interface,
+            endpoint_interface: counts.endpoint()?.workload_interface.clone(),
             client,
             endpoint,
         })

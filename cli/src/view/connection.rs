@@ -6,10 +6,10 @@ use prost_types::Timestamp;
 use serde::Serialize;
 use tieline_proto::{
     connection::{Connection, ConnectionEvent, ConnectionEventType, State},
-    tieline::admin::v1::ConnectionStatus,
+    tieline::admin::v1::{ConnectionBranch, ConnectionStatus},
 };
 
-use super::text::{join, labels, or_dash, remaining, sorted, time};
+use super::text::{join, labels, or_dash, path, remaining, sorted, time};
 use crate::output::{Row, fields};
 
 /// How long something lives that its node keeps.
@@ -47,12 +47,68 @@ pub(crate) struct ConnectionView {
 pub(crate) struct Placement {
     pub(crate) node: String,
     pub(crate) client_netns: String,
-    pub(crate) endpoint_attachment: String,
-    pub(crate) endpoint_interface: String,
+    /// Where it leads; none: it is parked.
+    pub(crate) branches: Vec<BranchPlacement>,
+    /// The endpoints that it is switched to when the first branch fails.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) backup: Vec<String>,
     pub(crate) generation: u64,
     /// Why it is DOWN.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) reason: String,
+}
+
+/// A circuit of a connection.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct BranchPlacement {
+    /// The wiring that made it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) wiring: String,
+    /// The flows that take it; none: all that no other branch takes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) traffic: Vec<String>,
+    pub(crate) weight: u32,
+    /// The endpoints that packets pass, the terminating one last.
+    pub(crate) path: Vec<String>,
+    pub(crate) endpoint_attachment: String,
+    pub(crate) endpoint_interface: String,
+}
+
+impl Placement {
+    /// Every circuit, one below the other.
+    fn leads_to(&self) -> String {
+        let circuits: Vec<_> = self.branches.iter().map(BranchPlacement::describe).collect();
+        circuits.join("\n")
+    }
+}
+
+impl From<ConnectionBranch> for BranchPlacement {
+    fn from(branch: ConnectionBranch) -> Self {
+        Self {
+            wiring: branch.wiring,
+            traffic: branch.traffic,
+            weight: branch.weight,
+            path: branch.path,
+            endpoint_attachment: branch.endpoint_attachment,
+            endpoint_interface: branch.endpoint_interface,
+        }
+    }
+}
+
+impl BranchPlacement {
+    /// `tcp/80: firewall-1 → gateway-1 (netns /run/netns/gw, nse-1)`.
+    fn describe(&self) -> String {
+        let mut text = String::new();
+        if !self.traffic.is_empty() {
+            text = format!("{}: ", self.traffic.join(", "));
+        }
+        text + &format!(
+            "{} ({}, {})",
+            path(self.path.iter().map(String::as_str)),
+            self.endpoint_attachment,
+            self.endpoint_interface
+        )
+    }
 }
 
 impl ConnectionView {
@@ -71,8 +127,8 @@ impl ConnectionView {
         view.placement = Some(Placement {
             node: status.node,
             client_netns: status.client_netns,
-            endpoint_attachment: status.endpoint_attachment,
-            endpoint_interface: status.endpoint_interface,
+            branches: status.branches.into_iter().map(BranchPlacement::from).collect(),
+            backup: status.backup,
             generation: status.generation,
             reason: status.reason,
         });
@@ -124,10 +180,12 @@ impl ConnectionView {
             pairs.extend([
                 ("Node", or_dash(&placement.node)),
                 ("Client namespace", or_dash(&placement.client_netns)),
-                ("Endpoint at", or_dash(&placement.endpoint_attachment)),
-                ("Endpoint interface", or_dash(&placement.endpoint_interface)),
+                ("Leads to", or_dash(&placement.leads_to())),
                 ("Generation", placement.generation.to_string()),
             ]);
+            if !placement.backup.is_empty() {
+                pairs.push(("Backup", path(placement.backup.iter().map(String::as_str))));
+            }
             if !placement.reason.is_empty() {
                 pairs.push(("Reason", placement.reason.clone()));
             }

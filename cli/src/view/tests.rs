@@ -117,11 +117,14 @@ fn wire() -> admin::WireStatus {
     admin::WireStatus {
         connection_id: "4f2c".into(),
         network_service: "gold-network".into(),
-        endpoint_name: "vm-7".into(),
         forwarding: true,
         error: String::new(),
         client: Some(end("tlc1", 7, "nsm-1", "/run/netns/laptop", 12)),
-        endpoint: Some(end("tap7", 3, "", "", 9)),
+        branches: vec![admin::WireBranchStatus {
+            hops: Vec::new(),
+            endpoint_name: "vm-7".into(),
+            endpoint: Some(end("tap7", 3, "", "", 9)),
+        }],
         mtu: 1500,
     }
 }
@@ -182,7 +185,7 @@ fn connections_are_shown_with_both_sides_and_the_reason_of_a_failure() {
          4f2c   gold-network   firewall-1   DOWN    nsm-1       192.0.2.2/32,2001:db8::2/128   192.0.2.1/32,2001:db8::1/128   expired\n"
     );
     assert!(
-        view.describe().ends_with("Reason:              netns gone\n"),
+        view.describe().ends_with("Reason:            netns gone\n"),
         "{}",
         view.describe()
     );
@@ -199,8 +202,8 @@ fn wires_are_shown_where_the_workloads_see_them() {
     let view = WireView::from(wire());
     assert_eq!(
         table(std::slice::from_ref(&view)),
-        "CONNECTION   SERVICE        ENDPOINT   STATE        CLIENT END     ENDPOINT END   FROM CLIENT   FROM ENDPOINT\n\
-         4f2c         gold-network   vm-7       forwarding   laptop:nsm-1   tap7           12 / 1200     9 / 900\n"
+        "CONNECTION   SERVICE        PATH   STATE        CLIENT END     ENDPOINT END   FROM CLIENT   FROM ENDPOINT\n\
+         4f2c         gold-network   vm-7   forwarding   laptop:nsm-1   tap7           12 / 1200     9 / 900\n"
     );
     let broken = admin::WireStatus {
         forwarding: false,
@@ -212,6 +215,42 @@ fn wires_are_shown_where_the_workloads_see_them() {
         text.contains("State:           broken\nError:           interface tap7 is gone\n"),
         "{text}"
     );
+}
+
+#[test]
+fn the_functions_on_a_wire_are_shown_with_both_their_ends() {
+    let mut routed = wire();
+    routed.branches[0].hops.push(admin::HopStatus {
+        endpoint_name: "firewall-1".into(),
+        inside: Some(admin::EndStatus {
+            workload_interface: "nse-1".into(),
+            netns: "/run/netns/fw1".into(),
+            packets: 9,
+            ..Default::default()
+        }),
+        outside: Some(admin::EndStatus {
+            workload_interface: "nsm-1".into(),
+            netns: "/run/netns/fw1".into(),
+            packets: 12,
+            ..Default::default()
+        }),
+    });
+    let view = WireView::from(routed);
+    assert!(table(std::slice::from_ref(&view)).contains("firewall-1 → vm-7"));
+    let text = view.describe();
+    for line in [
+        "Through:         firewall-1",
+        "Inner end:       fw1:nse-1",
+        "Outer end:       fw1:nsm-1",
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+    let parked = WireView::from(admin::WireStatus {
+        forwarding: false,
+        branches: Vec::new(),
+        ..wire()
+    });
+    assert!(table(&[parked]).contains("parked"));
 }
 
 #[test]

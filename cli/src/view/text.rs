@@ -53,6 +53,11 @@ pub(crate) fn remaining(time: Option<Timestamp>, now: SystemTime) -> String {
     }
 }
 
+/// Who packets pass, in order.
+pub(crate) fn path<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(" → ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,9 @@
 //! Wires: what the kernel of this node forwards.
 
 use serde::Serialize;
-use tieline_proto::tieline::admin::v1::{EndStatus, WireStatus};
+use tieline_proto::tieline::admin::v1::{EndStatus, HopStatus, WireBranchStatus, WireStatus};
 
-use super::text::or_dash;
+use super::text::{or_dash, path};
 use crate::output::{Row, fields};
 
 /// A wire with its counters, read from the kernel.
@@ -11,13 +11,31 @@ use crate::output::{Row, fields};
 pub(crate) struct WireView {
     pub(crate) connection_id: String,
     pub(crate) network_service: String,
-    pub(crate) endpoint_name: String,
     pub(crate) forwarding: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) error: String,
     pub(crate) mtu: u32,
     pub(crate) client: EndView,
+    /// Where it leads; none: it is parked.
+    pub(crate) branches: Vec<BranchView>,
+}
+
+/// A circuit of a wire: the functions on it, and the endpoint.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct BranchView {
+    pub(crate) hops: Vec<HopView>,
+    pub(crate) endpoint_name: String,
     pub(crate) endpoint: EndView,
+}
+
+/// A function that packets pass.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct HopView {
+    pub(crate) endpoint_name: String,
+    /// Faces the client.
+    pub(crate) inside: EndView,
+    /// Faces the endpoint.
+    pub(crate) outside: EndView,
 }
 
 /// One end: what entered the wire there.
@@ -36,12 +54,31 @@ impl From<WireStatus> for WireView {
         Self {
             connection_id: wire.connection_id,
             network_service: wire.network_service,
-            endpoint_name: wire.endpoint_name,
             forwarding: wire.forwarding,
             error: wire.error,
             mtu: wire.mtu,
             client: wire.client.unwrap_or_default().into(),
-            endpoint: wire.endpoint.unwrap_or_default().into(),
+            branches: wire.branches.into_iter().map(BranchView::from).collect(),
+        }
+    }
+}
+
+impl From<WireBranchStatus> for BranchView {
+    fn from(branch: WireBranchStatus) -> Self {
+        Self {
+            hops: branch.hops.into_iter().map(HopView::from).collect(),
+            endpoint_name: branch.endpoint_name,
+            endpoint: branch.endpoint.unwrap_or_default().into(),
+        }
+    }
+}
+
+impl From<HopStatus> for HopView {
+    fn from(hop: HopStatus) -> Self {
+        Self {
+            endpoint_name: hop.endpoint_name,
+            inside: hop.inside.unwrap_or_default().into(),
+            outside: hop.outside.unwrap_or_default().into(),
         }
     }
 }
@@ -84,9 +121,26 @@ impl EndView {
     }
 }
 
+impl BranchView {
+    /// `firewall-1 → gateway-1`.
+    fn path(&self) -> String {
+        let hops = self.hops.iter().map(|hop| hop.endpoint_name.as_str());
+        path(hops.chain([self.endpoint_name.as_str()]))
+    }
+}
+
+/// What each of several circuits says, one below the other; a wire that leads nowhere says nothing.
+fn each(branches: &[BranchView], say: impl Fn(&BranchView) -> String) -> String {
+    or_dash(&branches.iter().map(say).collect::<Vec<_>>().join("\n"))
+}
+
 impl WireView {
-    const fn state(&self) -> &'static str {
-        if self.forwarding { "forwarding" } else { "broken" }
+    fn state(&self) -> &'static str {
+        match (self.forwarding, self.branches.is_empty()) {
+            (true, _) => "forwarding",
+            (false, true) => "parked",
+            (false, false) => "broken",
+        }
     }
 
     /// Everything, for people.
@@ -94,7 +148,7 @@ impl WireView {
         let mut pairs = vec![
             ("Connection", self.connection_id.clone()),
             ("NetworkService", self.network_service.clone()),
-            ("Endpoint", self.endpoint_name.clone()),
+            ("Path", each(&self.branches, BranchView::path)),
             ("State", self.state().to_owned()),
         ];
         if !self.error.is_empty() {
@@ -103,8 +157,16 @@ impl WireView {
         pairs.extend([
             ("MTU", self.mtu.to_string()),
             ("Client end", self.client.describe()),
-            ("Endpoint end", self.endpoint.describe()),
         ]);
+        for branch in &self.branches {
+            for hop in &branch.hops {
+                pairs.push(("Through", hop.endpoint_name.clone()));
+                pairs.push(("Inner end", hop.inside.describe()));
+                pairs.push(("Outer end", hop.outside.describe()));
+            }
+            pairs.push(("Endpoint", branch.endpoint_name.clone()));
+            pairs.push(("Endpoint end", branch.endpoint.describe()));
+        }
         fields(&pairs)
     }
 }
@@ -113,7 +175,7 @@ impl Row for WireView {
     const HEADINGS: &'static [&'static str] = &[
         "CONNECTION",
         "SERVICE",
-        "ENDPOINT",
+        "PATH",
         "STATE",
         "CLIENT END",
         "ENDPOINT END",
@@ -125,12 +187,14 @@ impl Row for WireView {
         vec![
             self.connection_id.clone(),
             self.network_service.clone(),
-            self.endpoint_name.clone(),
+            each(&self.branches, BranchView::path),
             self.state().to_owned(),
             self.client.place(),
-            self.endpoint.place(),
+            each(&self.branches, |branch| branch.endpoint.place()),
             format!("{} / {}", self.client.packets, self.client.bytes),
-            format!("{} / {}", self.endpoint.packets, self.endpoint.bytes),
+            each(&self.branches, |branch| {
+                format!("{} / {}", branch.endpoint.packets, branch.endpoint.bytes)
+            }),
         ]
     }
 }

@@ -1,4 +1,7 @@
 //! Connection: a vWire as the control plane knows it.
+//!
+//! A connection is its client's: one interface, one pair of address sets, one pair of hardware addresses, for life.
+//! Where it leads may change meanwhile, and is in its branches.
 
 use std::net::IpAddr;
 
@@ -6,8 +9,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attachment, ConnectionId, EndpointName, IfName, Labels, MacAddr, Mtu, Neighbour, NetnsRef, NodeName,
-    Owner, Payload, Route, ServiceName, Timestamp,
+    Branch, Circuit, ConnectionId, EndpointName, IfName, Labels, MacAddr, Mtu, NetnsRef, NodeName, Owner,
+    Payload, Route, ServiceName, Side, Timestamp, circuit::derive_mac,
 };
 
 /// Whether a connection carries packets.
@@ -40,21 +43,6 @@ pub struct ClientSide {
     pub addresses: Vec<IpAddr>,
 }
 
-/// The endpoint's end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndpointSide {
-    /// The node that it is on.
-    pub node: NodeName,
-    /// What it is attached to.
-    pub attachment: Attachment,
-    /// The interface's name.
-    pub interface: IfName,
-    /// The interface's hardware address; of an existing interface it is not ours to know.
-    pub mac: Option<MacAddr>,
-    /// Its addresses: at most one IPv4 and one IPv6.
-    pub addresses: Vec<IpAddr>,
-}
-
 /// One hop of a [`Path`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathSegment {
@@ -66,22 +54,20 @@ pub struct PathSegment {
     pub expires: Option<Timestamp>,
 }
 
-/// The hops of a connection: its client, the client's node, the endpoint.
+/// Who a connection passes: its client, the client's node, each passthrough function, the endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {
     /// The hops, from client to endpoint.
     pub segments: Vec<PathSegment>,
 }
 
-/// A vWire between one client and one endpoint for one service.
+/// A vWire of one client for one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
     /// Its id.
     pub id: ConnectionId,
     /// The service it is for.
     pub service: ServiceName,
-    /// The endpoint that serves it.
-    pub endpoint: EndpointName,
     /// What it carries.
     pub payload: Payload,
     /// What its client says of itself.
@@ -92,9 +78,13 @@ pub struct Connection {
     pub state: ConnectionState,
     /// The client's end.
     pub client: ClientSide,
-    /// The endpoint's end.
-    pub server: EndpointSide,
-    /// Routes of the client beside those to the endpoint's addresses.
+    /// The addresses at the far end, whichever endpoint that is: at most one IPv4 and one IPv6.
+    pub server_addresses: Vec<IpAddr>,
+    /// Where it leads. None: it is parked, and its state says why.
+    pub branches: Vec<Branch>,
+    /// What its node may switch to by itself when the first branch fails.
+    pub backup: Option<Circuit>,
+    /// Routes of the client beside those to the far end's addresses.
     pub src_routes: Vec<Route>,
     /// Routes of the endpoint beside those to the client's addresses.
     pub dst_routes: Vec<Route>,
@@ -102,7 +92,7 @@ pub struct Connection {
     pub excluded_prefixes: Vec<IpNet>,
     /// When it ends unless it is refreshed; `None`: its node keeps it for as long as the client is there.
     pub expires: Option<Timestamp>,
-    /// Its hops.
+    /// Who it passes.
     pub path: Path,
     /// The plan of its node that its wire last changed in.
     pub generation: u64,
@@ -111,17 +101,56 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The permanent neighbours of both ends: `(client's, endpoint's)`. None when an end is an existing interface,
-    /// whose hardware address is its own affair.
+    /// The circuit of the flows that no other branch claims; `None` when it is parked.
     #[must_use]
-    pub fn neighbours(&self) -> (Vec<Neighbour>, Vec<Neighbour>) {
-        let Some(server_mac) = self.server.mac else {
-            return (Vec::new(), Vec::new());
+    pub fn main_circuit(&self) -> Option<&Circuit> {
+        let plain = self.branches.iter().find(|branch| branch.traffic.is_empty());
+        plain.or(self.branches.first()).map(|branch| &branch.circuit)
+    }
+
+    /// The endpoint that terminates the main circuit.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&EndpointName> {
+        self.main_circuit().map(|circuit| &circuit.endpoint)
+    }
+
+    /// Whether it leads nowhere.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.branches.is_empty()
+    }
+
+    /// Every circuit, the backup last.
+    pub fn circuits(&self) -> impl Iterator<Item = &Circuit> {
+        let branches = self.branches.iter().map(|branch| &branch.circuit);
+        branches.chain(&self.backup)
+    }
+
+    /// The hardware address at the far end as the client sees it. `None` when a branch leads straight to an existing
+    /// interface, whose hardware address is its own affair.
+    #[must_use]
+    pub fn far_mac(&self) -> Option<MacAddr> {
+        let known = self
+            .branches
+            .iter()
+            .all(|branch| branch.circuit.answers_behind(0));
+        known.then(|| derive_mac(&self.id, Side::Endpoint))
+    }
+
+    /// The path of the main circuit, the client being called `client`.
+    #[must_use]
+    pub fn path_from(&self, client: &str) -> Path {
+        let passed = self.main_circuit().into_iter().flat_map(Circuit::path);
+        let names = [client, self.client.node.as_str()]
+            .into_iter()
+            .chain(passed.map(EndpointName::as_str));
+        let segment = |name: &str| PathSegment {
+            name: name.to_owned(),
+            id: self.id.to_string(),
+            expires: self.expires,
         };
-        let all = |ips: &[IpAddr], mac| ips.iter().map(|ip| Neighbour { ip: *ip, mac }).collect();
-        (
-            all(&self.server.addresses, server_mac),
-            all(&self.client.addresses, self.client.mac),
-        )
+        Path {
+            segments: names.map(segment).collect(),
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! to files. There is no IO and no clock here.
 #![forbid(unsafe_code)]
 
+mod circuit;
 mod connection;
 pub mod convert;
 mod dns;
@@ -31,7 +32,8 @@ mod wire;
 mod wiring;
 pub mod yaml;
 
-pub use connection::{ClientSide, Connection, ConnectionState, EndpointSide, Path, PathSegment};
+pub use circuit::{Branch, Circuit, EndpointSide, HopEnd, HopSide, Side, derive_hop_mac, derive_mac};
+pub use connection::{ClientSide, Connection, ConnectionState, Path, PathSegment};
 pub use dns::DnsConfig;
 pub use endpoint::{EndpointRegistration, NetworkServiceEndpoint, Owner, PLUMBING_LABEL, Workload};
 pub use invalid::Invalid;
@@ -49,5 +51,5 @@ pub use service_selector::ServiceSelector;
 pub use template::{LabelPattern, MatchSelector};
 pub use time::{Lease, Timestamp};
 pub use traffic::{Ports, Protocol, TrafficSelector};
-pub use wire::{NodeWire, VethEnd, WireEnd};
+pub use wire::{NodeWire, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop};
 pub use wiring::{NetworkServiceWiring, SourceService, WiringRoute, WiringSource};

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use crate::{
     ConnectionId, EndpointName, IfName, MacAddr, Mtu, Neighbour, NetnsRef, Payload, Route, ServiceName,
+    TrafficSelector,
 };
 
 /// What a node's agent makes of a connection.
@@ -13,16 +14,51 @@ pub struct NodeWire {
     pub connection: ConnectionId,
     /// The service it is for.
     pub service: ServiceName,
-    /// The endpoint that serves it.
-    pub endpoint_name: EndpointName,
     /// What it carries.
     pub payload: Payload,
     /// Octets.
     pub mtu: Mtu,
     /// The client's end.
     pub client: WireEnd,
-    /// The endpoint's end.
+    /// Where it leads; none: it is parked.
+    pub branches: Vec<WireBranch>,
+    /// What the node may switch to by itself.
+    pub backup: Option<WireCircuit>,
+    /// Whether the node watches that the endpoints live.
+    pub probe: bool,
+}
+
+/// A circuit and the flows that take it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireBranch {
+    /// The flows; none: all that no other branch takes.
+    pub traffic: Vec<TrafficSelector>,
+    /// Share among the branches that match a flow.
+    pub weight: u32,
+    /// Where they go.
+    pub circuit: WireCircuit,
+}
+
+/// A way from the client to an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireCircuit {
+    /// The passthrough functions, from the client's side on.
+    pub hops: Vec<WireHop>,
+    /// The endpoint that terminates.
+    pub endpoint_name: EndpointName,
+    /// The end there.
     pub endpoint: WireEnd,
+}
+
+/// A passthrough function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireHop {
+    /// The function.
+    pub endpoint_name: EndpointName,
+    /// Its end that faces the client.
+    pub inside: WireEnd,
+    /// Its end that faces the endpoint.
+    pub outside: WireEnd,
 }
 
 /// One end of a wire.
@@ -49,4 +85,6 @@ pub struct VethEnd {
     pub routes: Vec<Route>,
     /// Its permanent neighbours.
     pub neighbours: Vec<Neighbour>,
+    /// Whether packets are routed through it.
+    pub forwards: bool,
 }

@@ -8,6 +8,6 @@ mod lower;
 mod plan;
 mod select;
 
-pub use lower::{Side, derive_mac, lower};
+pub use lower::lower;
 pub use plan::{Delta, Plan};
 pub use select::{Candidate, Removal, Removed, Report, SelectError, SelectInput, Selection, Step, select};

@@ -4,127 +4,154 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tieline_model::{
-    Attachment, Connection, ConnectionId, IfName, MacAddr, Neighbour, NodeWire, Route, VethEnd, WireEnd,
+    Attachment, Circuit, Connection, HopEnd, HopSide, IfName, MacAddr, Neighbour, NetnsRef, NodeWire,
+    Plumbing, Route, Side, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, derive_mac,
 };
 
-/// An end of a wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
-    /// The client's.
-    Client,
-    /// The endpoint's.
-    Endpoint,
-}
-
-/// The hardware address of one end: a function of the connection alone, so that moving the other end never shows.
-/// Locally administered and unicast (IEEE 802 §8.2); the ends of one wire always differ.
-#[must_use]
-pub fn derive_mac(id: &ConnectionId, side: Side) -> MacAddr {
-    let [_, _, mut first, b, c, d, e, last] = mix(fnv1a(id.as_str().as_bytes())).to_be_bytes();
-    first = (first & 0xfc) | 0x02;
-    let last = match side {
-        Side::Client => last & 0xfe,
-        Side::Endpoint => last | 0x01,
-    };
-    MacAddr([first, b, c, d, e, last])
-}
-
-/// FNV-1a, 64 bit (<http://www.isthe.com/chongo/tech/comp/fnv/>): fixed for ever, unlike the standard hasher.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-/// The finaliser of SplitMix64: spreads the low bits, where FNV is good, over all.
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-/// The wire that the client's node makes of `connection`. Both ends are on that node: [`crate::select()`] takes no other.
+/// The wire that the client's node makes of `connection`. Every end is on that node: [`crate::select()`] takes no other.
 ///
-/// Each end gets its addresses as single hosts, an on-link route to each address of the other end, and the further
-/// routes of its side. When both ends are made by the agent, each also gets the other's hardware address as permanent
-/// neighbour, so that nothing depends on ARP or neighbour discovery.
+/// The client and the terminating endpoint get their addresses as single hosts, an on-link route to each address of
+/// the other end, and the further routes of their side. Of a gateway, the inside gets the endpoint's routes and the
+/// outside the client's, and both route; of a transparent function, neither has anything but a hardware address.
+/// Wherever the next hardware address comes from the connection it is a permanent neighbour, so that nothing depends
+/// on ARP or neighbour discovery. Both outer ends are the same whatever lies between them.
 #[must_use]
 pub fn lower(connection: &Connection) -> NodeWire {
-    let (client, server) = (&connection.client, &connection.server);
-    let (at_client, at_server) = connection.neighbours();
-    let veth = |netns,
-                name: &IfName,
-                mac,
-                own: &[IpAddr],
-                peers: &[IpAddr],
-                further: &[Route],
-                neighbours: Vec<Neighbour>| {
-        WireEnd::Veth(VethEnd {
-            netns,
-            name: name.clone(),
-            mac,
-            addresses: own.iter().map(|ip| IpNet::from(*ip)).collect(),
-            routes: peers
-                .iter()
-                .map(|ip| Route::to_host(*ip))
-                .chain(further.iter().cloned())
-                .collect(),
-            neighbours,
-        })
+    let lowering = Lowering {
+        connection,
+        far_mac: derive_mac(&connection.id, Side::Endpoint),
     };
-    let endpoint = match (&server.attachment, server.mac) {
-        (Attachment::Netns(netns), Some(mac)) => veth(
-            netns.clone(),
-            &server.interface,
-            mac,
-            &server.addresses,
-            &client.addresses,
-            &connection.dst_routes,
-            at_server,
-        ),
-        _ => WireEnd::Interface(server.interface.clone()),
+    let branch = |branch: &tieline_model::Branch| WireBranch {
+        traffic: branch.traffic.clone(),
+        weight: branch.weight,
+        circuit: lowering.circuit(&branch.circuit),
     };
     NodeWire {
         connection: connection.id.clone(),
         service: connection.service.clone(),
-        endpoint_name: connection.endpoint.clone(),
         payload: connection.payload,
         mtu: connection.mtu,
-        client: veth(
-            client.netns.clone(),
-            &client.interface,
-            client.mac,
-            &client.addresses,
-            &server.addresses,
-            &connection.src_routes,
-            at_client,
-        ),
-        endpoint,
+        client: lowering.client(),
+        branches: connection.branches.iter().map(branch).collect(),
+        backup: connection
+            .backup
+            .as_ref()
+            .map(|circuit| lowering.circuit(circuit)),
+        probe: false,
+    }
+}
+
+struct Lowering<'a> {
+    connection: &'a Connection,
+    /// The hardware address of every end that faces the client.
+    far_mac: MacAddr,
+}
+
+impl Lowering<'_> {
+    fn client(&self) -> WireEnd {
+        let connection = self.connection;
+        let client = &connection.client;
+        WireEnd::Veth(VethEnd {
+            addresses: hosts(&client.addresses),
+            neighbours: self.far_neighbours(connection.far_mac().is_some()),
+            ..veth(
+                &client.netns,
+                &client.interface,
+                client.mac,
+                self.routes(Side::Client),
+            )
+        })
+    }
+
+    fn circuit(&self, circuit: &Circuit) -> WireCircuit {
+        let hop = |(i, hop)| self.hop(circuit, i, hop);
+        WireCircuit {
+            hops: circuit.hops.iter().enumerate().map(hop).collect(),
+            endpoint_name: circuit.endpoint.clone(),
+            endpoint: self.endpoint(circuit),
+        }
+    }
+
+    fn endpoint(&self, circuit: &Circuit) -> WireEnd {
+        let server = &circuit.server;
+        match (&server.attachment, server.mac) {
+            (Attachment::Netns(netns), Some(mac)) => WireEnd::Veth(VethEnd {
+                addresses: hosts(&self.connection.server_addresses),
+                neighbours: self.client_neighbours(),
+                ..veth(netns, &server.interface, mac, self.routes(Side::Endpoint))
+            }),
+            _ => WireEnd::Interface(server.interface.clone()),
+        }
+    }
+
+    fn hop(&self, circuit: &Circuit, index: usize, hop: &HopSide) -> WireHop {
+        let routed = hop.plumbing == Plumbing::Gateway;
+        let end = |end: &HopEnd, side, neighbours| {
+            let bare = veth(&hop.netns, &end.interface, end.mac, Vec::new());
+            if !routed {
+                return WireEnd::Veth(bare);
+            }
+            WireEnd::Veth(VethEnd {
+                routes: self.routes(side),
+                neighbours,
+                forwards: true,
+                ..bare
+            })
+        };
+        let behind = circuit.answers_behind(index + 1);
+        WireHop {
+            endpoint_name: hop.endpoint.clone(),
+            inside: end(&hop.inside, Side::Endpoint, self.client_neighbours()),
+            outside: end(&hop.outside, Side::Client, self.far_neighbours(behind)),
+        }
+    }
+
+    /// The routes of an end on `side`: to the other end's addresses, and further ones.
+    fn routes(&self, side: Side) -> Vec<Route> {
+        let connection = self.connection;
+        let (peers, further) = match side {
+            Side::Client => (&connection.server_addresses, &connection.src_routes),
+            Side::Endpoint => (&connection.client.addresses, &connection.dst_routes),
+        };
+        let direct = peers.iter().map(|ip| Route::to_host(*ip));
+        direct.chain(further.iter().cloned()).collect()
+    }
+
+    fn client_neighbours(&self) -> Vec<Neighbour> {
+        let client = &self.connection.client;
+        neighbours(&client.addresses, client.mac)
+    }
+
+    fn far_neighbours(&self, known: bool) -> Vec<Neighbour> {
+        let addresses: &[IpAddr] = if known {
+            &self.connection.server_addresses
+        } else {
+            &[]
+        };
+        neighbours(addresses, self.far_mac)
+    }
+}
+
+fn hosts(addresses: &[IpAddr]) -> Vec<IpNet> {
+    addresses.iter().map(|ip| IpNet::from(*ip)).collect()
+}
+
+fn neighbours(addresses: &[IpAddr], mac: MacAddr) -> Vec<Neighbour> {
+    addresses.iter().map(|ip| Neighbour { ip: *ip, mac }).collect()
+}
+
+/// An interface with routes, and nothing else yet.
+fn veth(netns: &NetnsRef, name: &IfName, mac: MacAddr, routes: Vec<Route>) -> VethEnd {
+    VethEnd {
+        netns: netns.clone(),
+        name: name.clone(),
+        mac,
+        addresses: Vec::new(),
+        routes,
+        neighbours: Vec::new(),
+        forwards: false,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn hardware_addresses_are_local_unicast_and_differ_by_side_and_connection() {
-        let mut seen = BTreeSet::new();
-        for i in 0..20_000 {
-            let id: ConnectionId = format!("nsc-{i}").parse().unwrap();
-            for side in [Side::Client, Side::Endpoint] {
-                let mac = derive_mac(&id, side);
-                assert_eq!(mac.0[0] & 0x03, 0x02, "{mac}");
-                assert!(seen.insert(mac), "{mac} twice");
-            }
-        }
-    }
-
-    #[test]
-    fn a_hardware_address_is_the_same_in_every_release() {
-        let id: ConnectionId = "nsc-1".parse().unwrap();
-        assert_eq!(derive_mac(&id, Side::Client).to_string(), "da:38:13:2f:0e:1e");
-    }
-}
+mod tests;

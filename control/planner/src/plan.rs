@@ -87,11 +87,12 @@ mod tests {
             let wire = NodeWire {
                 connection: id.clone(),
                 service: "gold".parse().unwrap(),
-                endpoint_name: "gw".parse().unwrap(),
                 payload: tieline_model::Payload::Ip,
                 mtu: Mtu::parse("m", *mtu).unwrap(),
                 client: end("tap0"),
-                endpoint: end("tap1"),
+                branches: Vec::new(),
+                backup: None,
+                probe: false,
             };
             (id, wire)
         };

@@ -39,7 +39,7 @@ impl Registry {
         Some(self.touch_wire(&node, id))
     }
 
-    /// The node has made the wire.
+    /// The node has made the wire. One that is parked stays DOWN, for its reason.
     pub(crate) fn wire_stands(&mut self, id: &ConnectionId) {
         self.set_state(id, ConnectionState::Up);
         if let Some(connection) = self.tables.connections.get(id) {
@@ -85,12 +85,13 @@ impl Registry {
         }
     }
 
+    /// Notes what a node says of a wire. A parked connection keeps its state, which says why it is parked.
     pub(crate) fn set_state(&mut self, id: &ConnectionId, state: ConnectionState) {
         let Some(connection) = self
             .tables
             .connections
             .get_mut(id)
-            .filter(|one| one.state != state)
+            .filter(|one| one.state != state && !one.is_parked())
         else {
             return;
         };

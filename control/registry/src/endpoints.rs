@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use tieline_model::{
-    Attachment, ConnectionId, EndpointName, EndpointRegistration, NetworkServiceEndpoint, Owner, Timestamp,
-    Workload,
+    Attachment, Circuit, Connection, ConnectionId, EndpointName, EndpointRegistration, HopSide,
+    NetworkServiceEndpoint, Owner, Timestamp, Workload,
 };
 
 use crate::{
@@ -66,11 +66,8 @@ impl Registry {
             .by_endpoint
             .of(endpoint.name())
             .filter(|id| {
-                self.tables.connections.get(*id).is_some_and(|connection| {
-                    connection.server.node != *endpoint.node()
-                        || connection.server.attachment != *endpoint.attachment()
-                        || !endpoint.services().contains_key(&connection.service)
-                })
+                let connection = self.tables.connections.get(*id);
+                connection.is_some_and(|connection| !serves(&endpoint, connection))
             })
             .cloned()
             .collect();
@@ -94,6 +91,20 @@ impl Registry {
         self.tell(RegistryEvent::Endpoint(ChangeKind::Delete, endpoint));
         planned.into_iter().collect()
     }
+}
+
+/// Whether an endpoint, in this form, can be what it is on a connection.
+fn serves(endpoint: &NetworkServiceEndpoint, connection: &Connection) -> bool {
+    let in_place = |circuit: &Circuit| {
+        let server = &circuit.server;
+        let terminates = circuit.endpoint != *endpoint.name()
+            || (server.node == *endpoint.node() && server.attachment == *endpoint.attachment());
+        let attachment = |hop: &HopSide| Attachment::Netns(hop.netns.clone());
+        let mut hops = circuit.hops.iter().filter(|hop| hop.endpoint == *endpoint.name());
+        terminates
+            && hops.all(|hop| hop.node == *endpoint.node() && attachment(hop) == *endpoint.attachment())
+    };
+    endpoint.services().contains_key(&connection.service) && connection.circuits().all(in_place)
 }
 
 /// The refusal to touch somebody else's endpoint.

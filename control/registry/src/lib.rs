@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod circuits;
 mod command;
 mod config;
 mod connections;

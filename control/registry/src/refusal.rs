@@ -1,7 +1,7 @@
 //! Why a command is refused.
 
 use ipnet::IpNet;
-use tieline_model::{ConnectionId, IfName, Invalid, NodeName};
+use tieline_model::{ConnectionId, EndpointName, IfName, Invalid, NodeName};
 use tieline_planner::SelectError;
 
 use crate::WireFailureKind;
@@ -56,6 +56,14 @@ pub enum Refusal {
     /// No endpoint can serve.
     #[error(transparent)]
     NoEndpoint(#[from] SelectError),
+    /// A passthrough function without a namespace to put its two interfaces in.
+    #[error(
+        "endpoint \"{name}\": an existing interface cannot be passed through: register the function in its namespace"
+    )]
+    NotPassthrough {
+        /// The function.
+        name: EndpointName,
+    },
     /// The connection is another workload's.
     #[error("connection.id \"{id}\": it belongs to another workload: use an id of your own")]
     ForeignConnection {
@@ -232,9 +240,10 @@ impl Refusal {
             }
             Self::InterfaceTaken { .. } | Self::AddressTaken { .. } => Code::AlreadyExists,
             Self::AddressesExhausted { .. } | Self::NodeFull { .. } => Code::ResourceExhausted,
-            Self::NoEndpoint(_) | Self::ServiceInUse { .. } | Self::NotChangeable { .. } => {
-                Code::FailedPrecondition
-            }
+            Self::NoEndpoint(_)
+            | Self::NotPassthrough { .. }
+            | Self::ServiceInUse { .. }
+            | Self::NotChangeable { .. } => Code::FailedPrecondition,
             Self::NodeAway { .. } | Self::NodeLeft { .. } | Self::ClosedMeanwhile { .. } => Code::Unavailable,
             Self::Wire { kind, .. } => match kind {
                 WireFailureKind::NetnsGone | WireFailureKind::InterfaceGone => Code::FailedPrecondition,

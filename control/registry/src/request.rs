@@ -1,13 +1,13 @@
 //! Requests: new connections, refreshes and changes.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use tieline_model::{
-    Attachment, ClientSide, Connection, ConnectionId, ConnectionRequest, ConnectionState, EndpointSide,
-    IfName, Invalid, Lease, MacAddr, Mtu, NetworkService, NetworkServiceEndpoint, Path, PathSegment, Payload,
-    Timestamp, Workload,
+    Attachment, Branch, ClientSide, Connection, ConnectionId, ConnectionRequest, ConnectionState,
+    EndpointName, IfName, Invalid, Lease, MacAddr, Mtu, NetworkService, NetworkServiceEndpoint, Path,
+    Payload, Side, Timestamp, Workload, derive_mac,
 };
-use tieline_planner::{Candidate, SelectInput, Side, derive_mac, lower, select};
+use tieline_planner::{Candidate, SelectInput, lower, select};
 
 use crate::{
     ChangeKind, Granted, NodeGeneration, Record, Refusal, Registry,
@@ -91,12 +91,12 @@ impl Registry {
         changed.mtu = self.mtu(&request, service);
         changed.payload = service.payload();
         changed.expires = expires;
-        changed.path = path(&changed, &request.client_name);
+        changed.path = path_of(&changed, &request.client_name);
         changed.labels = request.labels;
         changed.src_routes = request.src_routes;
         changed.dst_routes = request.dst_routes;
         changed.excluded_prefixes = request.excluded_prefixes;
-        let down = matches!(connection.state, ConnectionState::Down { .. });
+        let down = matches!(connection.state, ConnectionState::Down { .. }) && !connection.is_parked();
         if down || lower(&changed) != lower(connection) {
             self.check_connected(caller, connection)?;
             let planned = self.touch_wire(&connection.client.node, &connection.id);
@@ -110,11 +110,18 @@ impl Registry {
             self.tell_connection(ChangeKind::Update, &changed);
         }
         let connection = Connection::clone(&changed);
-        self.tables.replace_connection(changed);
+        self.put_changed(changed)?;
         Ok(Granted {
             settles: self.settles(&id),
             connection,
         })
+    }
+
+    /// Puts a connection whose names were drafted beside all others: that one is taken is our own fault.
+    fn put_changed(&mut self, connection: Arc<Connection>) -> Result<(), Refusal> {
+        let id = connection.id.clone();
+        let put = self.tables.replace_connection(connection);
+        put.map_err(|_| inconsistent(&id))
     }
 
     fn check_connected(&self, caller: &Workload, connection: &Connection) -> Result<(), Refusal> {
@@ -142,7 +149,7 @@ impl Registry {
         let expires = self.lease(request.kept_by_node, request.expires, now)?;
         self.check_node(caller)?;
         let turn = self.tables.turns.get(service.name()).copied().unwrap_or_default();
-        let endpoint = self.choose(caller, &request, service, turn)?;
+        let path = vec![self.choose(caller, &request, service, turn)?];
         let proposal = self.tables.addresses.propose(&Wanted {
             service: service.name().as_str(),
             prefixes: self.prefixes_of(service),
@@ -150,11 +157,10 @@ impl Registry {
             asked: [&request.src_addresses, &request.dst_addresses],
         })?;
         let interface = self.client_interface(caller, &request)?;
-        let server = self.server_side(&endpoint, &request.id, &proposal)?;
+        let circuits = self.circuits(&request.id, &[path], [])?;
         let mut connection = Connection {
             mtu: self.mtu(&request, service),
             service: request.service,
-            endpoint: endpoint.name().clone(),
             payload: service.payload(),
             labels: request.labels,
             state: ConnectionState::Pending,
@@ -165,7 +171,9 @@ impl Registry {
                 mac: derive_mac(&request.id, Side::Client),
                 addresses: proposal.client.clone(),
             },
-            server,
+            server_addresses: proposal.endpoint.clone(),
+            branches: circuits.into_iter().map(Branch::all).collect(),
+            backup: None,
             src_routes: request.src_routes,
             dst_routes: request.dst_routes,
             excluded_prefixes: request.excluded_prefixes,
@@ -175,8 +183,8 @@ impl Registry {
             owner: caller.owner(),
             id: request.id,
         };
-        connection.path = path(&connection, &request.client_name);
-        check_macs(&request.macs, connection.client.mac, connection.server.mac).map_err(
+        connection.path = path_of(&connection, &request.client_name);
+        check_macs(&request.macs, connection.client.mac, connection.far_mac()).map_err(
             |(field, value)| {
                 Invalid::new(
                     field,
@@ -200,10 +208,7 @@ impl Registry {
         connection.generation = self.next_generation(&node);
         let granted = connection.clone();
         if self.tables.put_connection(Arc::new(connection)).is_err() {
-            return Err(Refusal::Inconsistent {
-                what: "index entry of connection",
-                key: id.to_string(),
-            });
+            return Err(inconsistent(&id));
         }
         for prefix in self.tables.addresses.remember(proposal) {
             self.touch_record(Record::Addresses, &prefix);
@@ -242,7 +247,7 @@ impl Registry {
         request: &ConnectionRequest,
         service: &NetworkService,
         turn: u64,
-    ) -> Result<Arc<NetworkServiceEndpoint>, Refusal> {
+    ) -> Result<EndpointName, Refusal> {
         let registered = self
             .tables
             .offers
@@ -265,16 +270,7 @@ impl Registry {
                 })
                 .collect(),
         };
-        let selection = select(&input, turn)?;
-        let missing = || Refusal::Inconsistent {
-            what: "endpoint",
-            key: selection.endpoint.to_string(),
-        };
-        self.tables
-            .endpoints
-            .get(&selection.endpoint)
-            .cloned()
-            .ok_or_else(missing)
+        Ok(select(&input, turn)?.endpoint)
     }
 
     fn prefixes_of<'a>(&'a self, service: &'a NetworkService) -> &'a [ipnet::IpNet] {
@@ -297,7 +293,7 @@ impl Registry {
     fn client_interface(&self, caller: &Workload, request: &ConnectionRequest) -> Result<IfName, Refusal> {
         let names = &self.tables.names;
         let Some(asked) = &request.interface else {
-            return Ok(names.first_free(&caller.node, &caller.netns, Side::Client)?);
+            return Ok(names.first_free(&caller.node, &caller.netns, Side::Client, &BTreeSet::new())?);
         };
         match names.holder(&caller.node, &caller.netns, asked) {
             None => Ok(asked.clone()),
@@ -308,30 +304,6 @@ impl Registry {
                 by: by.clone(),
             }),
         }
-    }
-
-    fn server_side(
-        &self,
-        endpoint: &NetworkServiceEndpoint,
-        id: &ConnectionId,
-        proposal: &Proposal,
-    ) -> Result<EndpointSide, Refusal> {
-        let node = endpoint.node();
-        let (interface, mac) = match endpoint.attachment() {
-            Attachment::Interface(name) => (name.clone(), None),
-            Attachment::Netns(netns) => {
-                let name = self.tables.names.first_free(node, netns, Side::Endpoint)?;
-                (name, Some(derive_mac(id, Side::Endpoint)))
-            }
-        };
-        let attachment = endpoint.attachment().clone();
-        Ok(EndpointSide {
-            node: node.clone(),
-            attachment,
-            interface,
-            mac,
-            addresses: proposal.endpoint.clone(),
-        })
     }
 }
 
@@ -368,7 +340,7 @@ fn check_unchangeable(
             has,
         })
     };
-    let (client, server) = (&connection.client, &connection.server);
+    let client = &connection.client;
     if request.service != connection.service {
         return keeps(
             FIELD_SERVICE,
@@ -379,12 +351,10 @@ fn check_unchangeable(
     if caller.node != client.node || !caller.netns.is_same(&client.netns) {
         return keeps(FIELD_NETNS, caller.netns.to_string(), client.netns.to_string());
     }
-    if let Some(asked) = request
-        .endpoint
-        .as_ref()
-        .filter(|asked| **asked != connection.endpoint)
+    if let (Some(asked), Some(has)) = (&request.endpoint, connection.endpoint())
+        && asked != has
     {
-        return keeps(FIELD_ENDPOINT, asked.to_string(), connection.endpoint.to_string());
+        return keeps(FIELD_ENDPOINT, asked.to_string(), has.to_string());
     }
     if let Some(asked) = request
         .interface
@@ -395,7 +365,7 @@ fn check_unchangeable(
     }
     let sides = [
         (&request.src_addresses, &client.addresses),
-        (&request.dst_addresses, &server.addresses),
+        (&request.dst_addresses, &connection.server_addresses),
     ];
     for (field, (asked, has)) in FIELDS_ADDRESSES.into_iter().zip(sides) {
         if let Some(other) = asked.iter().find(|one| !has.contains(one)) {
@@ -406,7 +376,7 @@ fn check_unchangeable(
             );
         }
     }
-    match check_macs(&request.macs, client.mac, server.mac) {
+    match check_macs(&request.macs, client.mac, connection.far_mac()) {
         Ok(()) => Ok(()),
         Err((field, value)) => keeps(field, value, format!("its own for {}", client.interface)),
     }
@@ -425,28 +395,24 @@ fn check_macs(
     Ok(())
 }
 
-/// The hops of a connection. A refresh that gives no name keeps the one that the client gave before.
-fn path(connection: &Connection, client_name: &str) -> Path {
+/// Who a connection passes. A refresh that gives no name keeps the one that the client gave before.
+fn path_of(connection: &Connection, client_name: &str) -> Path {
     let before = connection
         .path
         .segments
         .first()
-        .map_or(connection.id.as_str(), |hop| hop.name.as_str());
+        .map_or(connection.id.as_str(), |segment| segment.name.as_str());
     let client = if client_name.is_empty() {
         before
     } else {
         client_name
     };
-    let hop = |name: &str| PathSegment {
-        name: name.to_owned(),
-        id: connection.id.to_string(),
-        expires: connection.expires,
-    };
-    Path {
-        segments: vec![
-            hop(client),
-            hop(connection.client.node.as_str()),
-            hop(connection.endpoint.as_str()),
-        ],
+    connection.path_from(client)
+}
+
+fn inconsistent(id: &ConnectionId) -> Refusal {
+    Refusal::Inconsistent {
+        what: "index entry of connection",
+        key: id.to_string(),
     }
 }

@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use tieline_model::{Connection, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring};
 
-use crate::{NodeState, Record, Registry, RegistryConfig, RestoreError, record::decode, silence::Silence};
+use crate::{
+    NodeState, Record, Registry, RegistryConfig, RestoreError, record::decode, silence::Silence,
+    tables::passed_by,
+};
 
 impl Registry {
     /// The registry that wrote `records`, the store's keys with their values. No node is connected yet; leases that
@@ -25,11 +28,9 @@ impl Registry {
             if !registry.tables.services.contains_key(&connection.service) {
                 return conflict(format!("NetworkService {} is not there", connection.service));
             }
-            if !registry.tables.endpoints.contains_key(&connection.endpoint) {
-                return conflict(format!(
-                    "NetworkServiceEndpoint {} is not there",
-                    connection.endpoint
-                ));
+            let endpoints = &registry.tables.endpoints;
+            if let Some(missing) = passed_by(connection).find(|name| !endpoints.contains_key(*name)) {
+                return conflict(format!("NetworkServiceEndpoint {missing} is not there"));
             }
         }
         // When they were last heard of was not written down.

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
 use tieline_model::{
-    Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring,
-    NodeName, ServiceName, Timestamp, WiringName,
+    Circuit, Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint,
+    NetworkServiceWiring, NodeName, ServiceName, Timestamp, WiringName,
 };
 
 use crate::{ipam::Addresses, names::InterfaceNames};
@@ -100,12 +101,7 @@ impl Tables {
             .take(&connection)
             .map_err(|(name, by)| format!("interface {name} is connection {by}'s"))?;
         let mut taken = Vec::new();
-        for address in connection
-            .client
-            .addresses
-            .iter()
-            .chain(&connection.server.addresses)
-        {
+        for address in addresses_of(&connection) {
             if !self.addresses.take(*address) {
                 taken.into_iter().for_each(|one| self.addresses.release(one));
                 self.names.release(&connection);
@@ -114,36 +110,36 @@ impl Tables {
             taken.push(*address);
         }
         self.by_service.put(&connection.service, id);
-        self.by_endpoint.put(&connection.endpoint, id);
+        passed_by(&connection).for_each(|endpoint| self.by_endpoint.put(endpoint, id));
         self.by_node.put(&connection.client.node, id);
         self.put_lease(connection.expires, Leased::Connection(id.clone()));
         self.connections.insert(id.clone(), connection);
         Ok(())
     }
 
-    /// Puts a changed connection, whose ends, addresses and names are those of the one in its place.
-    pub(crate) fn replace_connection(&mut self, connection: Arc<Connection>) {
-        let leased = Leased::Connection(connection.id.clone());
-        let expires = connection.expires;
-        if let Some(old) = self.connections.insert(connection.id.clone(), connection) {
-            self.take_lease(old.expires, leased.clone());
-            self.put_lease(expires, leased);
-        }
+    /// Puts a changed connection in place of what it was, or says what of it another one has and changes nothing. Its
+    /// service, client's end and addresses are those that it had.
+    pub(crate) fn replace_connection(&mut self, connection: Arc<Connection>) -> Result<(), String> {
+        let Some(old) = self.connections.get(&connection.id).cloned() else {
+            return Err(format!("connection {} is not there", connection.id));
+        };
+        let id = &connection.id;
+        let taken = |(name, by)| format!("interface {name} is connection {by}'s");
+        self.names.exchange(&old, &connection).map_err(taken)?;
+        passed_by(&old).for_each(|endpoint| self.by_endpoint.take(endpoint, id));
+        passed_by(&connection).for_each(|endpoint| self.by_endpoint.put(endpoint, id));
+        self.take_lease(old.expires, Leased::Connection(id.clone()));
+        self.put_lease(connection.expires, Leased::Connection(id.clone()));
+        self.connections.insert(id.clone(), connection);
+        Ok(())
     }
 
     pub(crate) fn take_connection(&mut self, id: &ConnectionId) -> Option<Arc<Connection>> {
         let connection = self.connections.remove(id)?;
         self.names.release(&connection);
-        for address in connection
-            .client
-            .addresses
-            .iter()
-            .chain(&connection.server.addresses)
-        {
-            self.addresses.release(*address);
-        }
+        addresses_of(&connection).for_each(|address| self.addresses.release(*address));
         self.by_service.take(&connection.service, id);
-        self.by_endpoint.take(&connection.endpoint, id);
+        passed_by(&connection).for_each(|endpoint| self.by_endpoint.take(endpoint, id));
         self.by_node.take(&connection.client.node, id);
         self.take_lease(connection.expires, Leased::Connection(id.clone()));
         Some(connection)
@@ -159,4 +155,18 @@ impl Tables {
             self.leases.remove(&(at, leased));
         }
     }
+}
+
+/// Both sides' addresses.
+pub(crate) fn addresses_of(connection: &Connection) -> impl Iterator<Item = &IpAddr> {
+    connection
+        .client
+        .addresses
+        .iter()
+        .chain(&connection.server_addresses)
+}
+
+/// Every endpoint that a connection passes on any circuit; one may come several times.
+pub(crate) fn passed_by(connection: &Connection) -> impl Iterator<Item = &EndpointName> {
+    connection.circuits().flat_map(Circuit::path)
 }

@@ -1,5 +1,6 @@
 //! Scenarios and random sequences on the whole state machine.
 
+mod circuits;
 mod leases;
 mod nodes;
 mod objects;

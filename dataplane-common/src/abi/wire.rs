@@ -14,13 +14,15 @@ pub enum HopKind {
     Peer,
     /// Out of the interface itself (`bpf_redirect`): exact Ethernet semantics, or a tap or NIC.
     Egress,
+    /// Nowhere, as planned: the wire has no endpoint now.
+    Parked,
 }
 
 abi_struct! {
     /// One step of a wire: the interface that the packet leaves by.
     #[derive(Default, PartialOrd, Ord)]
     pub struct Hop = 8 {
-        /// Index of the target interface in the agent's network namespace; 0 for [`HopKind::None`].
+        /// Index of the target interface in the agent's network namespace; 0 where the hop leads nowhere.
         pub ifindex: u32,
         /// A [`HopKind`] as a number; an unknown number means [`HopKind::None`].
         pub kind: u32,
@@ -30,8 +32,14 @@ abi_struct! {
 impl Hop {
     /// The hop that leads nowhere.
     pub const NONE: Self = Self { ifindex: 0, kind: 0 };
+    /// The hop of a wire that has no endpoint now.
+    pub const PARKED: Self = Self {
+        ifindex: 0,
+        kind: Self::NOWHERE,
+    };
     const PEER: u32 = 1;
     const EGRESS: u32 = 2;
+    const NOWHERE: u32 = 3;
 
     /// Into the namespace behind the veth whose host end is `ifindex`.
     #[must_use]
@@ -71,6 +79,7 @@ impl Hop {
         match self.kind {
             Self::PEER => HopKind::Peer,
             Self::EGRESS => HopKind::Egress,
+            Self::NOWHERE => HopKind::Parked,
             _ => HopKind::None,
         }
     }
@@ -230,6 +239,7 @@ mod tests {
     fn hop() -> impl Strategy<Value = Hop> {
         prop_oneof![
             Just(Hop::NONE),
+            Just(Hop::PARKED),
             (1..u32::MAX).prop_map(Hop::peer),
             (1..u32::MAX).prop_map(Hop::egress)
         ]
@@ -244,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_unknown_hop_kind_leads_nowhere() {
-        for kind in 3..=1000 {
+        for kind in 4..=1000 {
             assert_eq!(Hop { ifindex: 7, kind }.kind(), HopKind::None);
         }
     }

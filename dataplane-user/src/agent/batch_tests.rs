@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::desired::{Desired, End, IfName, InterfaceEnd, Payload};
+use crate::desired::{Branch, Circuit, Desired, End, IfName, InterfaceEnd, Payload};
 
 fn wire(id: u8, mtu: u32) -> Wire {
     let end = |name: &str| {
@@ -12,11 +12,15 @@ fn wire(id: u8, mtu: u32) -> Wire {
     Wire {
         id: WireId(format!("c{id}")),
         network_service: "s".into(),
-        endpoint_name: "e".into(),
         payload: Payload::Ip,
         mtu,
         client: end("a"),
-        endpoint: end("b"),
+        branches: vec![Branch::all(Circuit {
+            hops: Vec::new(),
+            endpoint_name: "e".into(),
+            endpoint: end("b"),
+        })],
+        backup: None,
     }
 }
 

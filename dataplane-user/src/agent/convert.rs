@@ -19,14 +19,16 @@ use ipnet::IpNet;
 use tieline_proto::tieline::agent::v1 as proto;
 
 use crate::desired::{
-    Change, Desired, End, IfName, InterfaceEnd, Mac, Neighbour, NetnsId, NetnsRef, Payload, Route, VethEnd,
-    Wire, WireId,
+    Branch, Change, Circuit, Desired, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsId, NetnsRef,
+    Payload, Route, VethEnd, Wire, WireId,
 };
 
 /// The longest connection id in bytes. Ids become parts of interface aliases and metrics.
 pub(crate) const MAX_ID_LEN: usize = 128;
 /// The most addresses, routes or neighbours one end may have, each.
 const MAX_PER_END: usize = 1024;
+/// The most passthrough functions on one circuit.
+const MAX_HOPS: usize = 16;
 
 /// A wire that control planned and this agent cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -179,21 +181,62 @@ pub(crate) fn wire(message: proto::Wire) -> Result<Wire, InvalidWire> {
         }
     };
     let client = end(At { side: "client", ..at }, message.client)?;
-    let endpoint = end(
-        At {
-            side: "endpoint",
-            ..at
-        },
-        message.endpoint,
-    )?;
+    let branches = branches(at, message.branches)?;
+    let backup = message
+        .backup
+        .map(|message| circuit(at, "backup", message))
+        .transpose()?;
     Ok(Wire {
         network_service: message.network_service,
-        endpoint_name: message.endpoint_name,
         payload,
         mtu: message.mtu,
         client,
-        endpoint,
+        branches,
+        backup,
         id: WireId(id),
+    })
+}
+
+fn branches(at: At<'_>, messages: Vec<proto::WireBranch>) -> Result<Vec<Branch>, InvalidWire> {
+    if messages.len() > 1 || messages.iter().any(|branch| !branch.traffic.is_empty()) {
+        let rule = "must be at most one, for all traffic: this node does not split flows";
+        return Err(at.invalid("branches", messages.len(), rule));
+    }
+    let branch = |(i, message): (usize, proto::WireBranch)| {
+        let field = format!("branches[{i}].circuit");
+        let message = message
+            .circuit
+            .ok_or_else(|| at.invalid(&field, "", "must be set"))?;
+        Ok(Branch::all(circuit(at, &field, message)?))
+    };
+    messages.into_iter().enumerate().map(branch).collect()
+}
+
+fn circuit(at: At<'_>, field: &str, message: proto::WireCircuit) -> Result<Circuit, InvalidWire> {
+    if message.hops.len() > MAX_HOPS {
+        let field = format!("{field}.hops");
+        return Err(at.invalid(&field, message.hops.len(), "must be at most 16"));
+    }
+    let side = |name: &str, message| {
+        let side = format!("{field}.{name}");
+        end(At { side: &side, ..at }, message)
+    };
+    let hop = |(i, message): (usize, proto::WireHop)| {
+        Ok(Hop {
+            endpoint_name: message.endpoint_name,
+            inside: side(&format!("hops[{i}].inside"), message.inside)?,
+            outside: side(&format!("hops[{i}].outside"), message.outside)?,
+        })
+    };
+    Ok(Circuit {
+        hops: message
+            .hops
+            .into_iter()
+            .enumerate()
+            .map(hop)
+            .collect::<Result<_, InvalidWire>>()?,
+        endpoint_name: message.endpoint_name,
+        endpoint: side("endpoint", message.endpoint)?,
     })
 }
 
@@ -239,6 +282,7 @@ fn veth_end(at: At<'_>, end: proto::VethEnd) -> Result<VethEnd, InvalidWire> {
             .iter()
             .map(|message| neighbour(at, message))
             .collect::<Result<_, _>>()?,
+        forwards: end.forwards,
     })
 }
 

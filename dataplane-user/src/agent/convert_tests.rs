@@ -21,6 +21,7 @@ fn veth(name: &str) -> proto::WireEnd {
                 ip: "10.0.0.2".into(),
                 mac: "02:00:00:00:00:02".into(),
             }],
+            forwards: false,
         })),
     }
 }
@@ -29,16 +30,43 @@ fn message(id: &str) -> proto::Wire {
     proto::Wire {
         connection_id: id.into(),
         network_service: "gold".into(),
-        endpoint_name: "gold-1".into(),
         payload: proto::Payload::Ip.into(),
         mtu: 1500,
         client: Some(veth("nsm-1")),
-        endpoint: Some(proto::WireEnd {
-            attachment: Some(proto::wire_end::Attachment::Interface(proto::InterfaceEnd {
-                name: "tap0".into(),
-            })),
-        }),
+        branches: vec![proto::WireBranch {
+            circuit: Some(proto::WireCircuit {
+                hops: vec![],
+                endpoint_name: "gold-1".into(),
+                endpoint: Some(interface("tap0")),
+            }),
+            ..proto::WireBranch::default()
+        }],
+        ..proto::Wire::default()
     }
+}
+
+fn interface(name: &str) -> proto::WireEnd {
+    proto::WireEnd {
+        attachment: Some(proto::wire_end::Attachment::Interface(proto::InterfaceEnd {
+            name: name.into(),
+        })),
+    }
+}
+
+fn circuit_of(wire: &mut proto::Wire) -> &mut proto::WireCircuit {
+    wire.branches[0].circuit.as_mut().unwrap()
+}
+
+/// Puts a function on the wire's circuit.
+fn add_hop(wire: &mut proto::Wire) -> &mut proto::WireHop {
+    let hop = proto::WireHop {
+        endpoint_name: "fw-1".into(),
+        inside: Some(veth("nse-1")),
+        outside: Some(veth("nsm-1")),
+    };
+    let hops = &mut circuit_of(wire).hops;
+    hops.push(hop);
+    hops.last_mut().unwrap()
 }
 
 fn veth_of(message: &mut proto::Wire) -> &mut proto::VethEnd {
@@ -80,12 +108,39 @@ fn a_valid_wire_keeps_every_value() {
             next_hop: None
         }]
     );
-    assert_eq!(
-        wire.endpoint,
-        End::Interface(InterfaceEnd {
-            name: IfName::new("tap0").unwrap()
-        })
-    );
+    let tap = End::Interface(InterfaceEnd {
+        name: IfName::new("tap0").unwrap(),
+    });
+    let circuit = Circuit {
+        hops: vec![],
+        endpoint_name: "gold-1".into(),
+        endpoint: tap,
+    };
+    assert_eq!((wire.branches, wire.backup), (vec![Branch::all(circuit)], None));
+}
+
+#[test]
+fn a_function_on_the_way_and_a_wire_without_one_are_understood() {
+    let mut routed = message("c1");
+    add_hop(&mut routed);
+    if let Some(proto::wire_end::Attachment::Veth(end)) = &mut circuit_of(&mut routed).hops[0]
+        .inside
+        .as_mut()
+        .unwrap()
+        .attachment
+    {
+        end.forwards = true;
+    }
+    let wire = super::wire(routed).unwrap();
+    let hop = &wire.branches[0].circuit.hops[0];
+    let (End::Veth(inside), End::Veth(outside)) = (&hop.inside, &hop.outside) else {
+        panic!("veths: {hop:?}")
+    };
+    assert_eq!((inside.forwards, outside.forwards), (true, false));
+    assert_eq!((inside.name.as_str(), outside.name.as_str()), ("nse-1", "nsm-1"));
+    let mut parked = message("c1");
+    parked.branches.clear();
+    assert_eq!(super::wire(parked).unwrap().branches, []);
 }
 
 #[test]
@@ -130,8 +185,21 @@ fn each_invalid_value_is_named_with_its_field() {
         ("payload", "0", |w| w.payload = 0),
         ("payload", "9", |w| w.payload = 9),
         ("client.attachment", "", |w| w.client = None),
-        ("endpoint.attachment", "", |w| {
-            w.endpoint = Some(proto::WireEnd { attachment: None });
+        ("branches[0].circuit.endpoint.attachment", "", |w| {
+            circuit_of(w).endpoint = Some(proto::WireEnd { attachment: None });
+        }),
+        ("branches[0].circuit", "", |w| w.branches[0].circuit = None),
+        ("branches", "2", |w| w.branches.push(proto::WireBranch::default())),
+        ("branches[0].circuit.hops[0].outside.attachment", "", |w| {
+            add_hop(w).outside = None;
+        }),
+        ("branches[0].circuit.hops", "17", |w| {
+            for _ in 0..17 {
+                add_hop(w);
+            }
+        }),
+        ("backup.endpoint.attachment", "", |w| {
+            w.backup = Some(proto::WireCircuit::default());
         }),
         ("client.veth.netns", "", |w| veth_of(w).netns = None),
         ("client.veth.netns.path", "netns/x", |w| set_path(w, "netns/x")),
@@ -162,7 +230,9 @@ fn each_invalid_value_is_named_with_its_field() {
         ("client.veth.neighbours.ip", "x", |w| {
             veth_of(w).neighbours[0].ip = "x".into();
         }),
-        ("endpoint.interface.name", "a b", |w| set_interface(w, "a b")),
+        ("branches[0].circuit.endpoint.interface.name", "a b", |w| {
+            circuit_of(w).endpoint = Some(interface("a b"));
+        }),
     ];
     for (field, value, spoil) in cases {
         let mut bad = message("c1");
@@ -178,14 +248,6 @@ fn each_invalid_value_is_named_with_its_field() {
 
 fn set_path(wire: &mut proto::Wire, path: &str) {
     veth_of(wire).netns.as_mut().unwrap().path = path.into();
-}
-
-fn set_interface(wire: &mut proto::Wire, name: &str) {
-    wire.endpoint = Some(proto::WireEnd {
-        attachment: Some(proto::wire_end::Attachment::Interface(proto::InterfaceEnd {
-            name: name.into(),
-        })),
-    });
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Agent {
             .id;
         let listener = Listener::bind(&self.config.socket)?;
         let worker = worker::spawn(make, Arc::clone(&self.status)).map_err(AgentError::Thread)?;
-        let worker::Handle {
+        let worker::Running {
             jobs,
             started,
             mut ended,

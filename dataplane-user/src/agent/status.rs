@@ -12,7 +12,7 @@ use dataplane_common::abi::Generation;
 use tokio::sync::watch;
 
 use super::{telemetry::Metrics, tenants::Tenants};
-use crate::datapath::Description;
+use crate::{datapath::Description, reconcile::WireCounts};
 
 /// The session with control, as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +38,7 @@ pub(crate) struct Status {
     applied: AtomicU64,
     has_plan: AtomicBool,
     serving: AtomicBool,
-    wires: AtomicUsize,
-    forwarding: AtomicUsize,
+    wires: [AtomicUsize; 3],
     full_pass_micros: AtomicU64,
     datapath: OnceLock<Description>,
 }
@@ -56,8 +55,7 @@ impl Status {
             applied: AtomicU64::new(0),
             has_plan: AtomicBool::new(false),
             serving: AtomicBool::new(false),
-            wires: AtomicUsize::new(0),
-            forwarding: AtomicUsize::new(0),
+            wires: [const { AtomicUsize::new(0) }; 3],
             full_pass_micros: AtomicU64::new(0),
             datapath: OnceLock::new(),
         }
@@ -112,17 +110,21 @@ impl Status {
         self.serving.store(serving, Ordering::Relaxed);
     }
 
-    /// How many wires the plan has, and how many of them forward.
-    pub(crate) fn wire_counts(&self) -> (usize, usize) {
-        (
-            self.wires.load(Ordering::Relaxed),
-            self.forwarding.load(Ordering::Relaxed),
-        )
+    /// How the wires of the plan stand.
+    pub(crate) fn wire_counts(&self) -> WireCounts {
+        let [forwarding, parked, failed] = self.wires.each_ref().map(|count| count.load(Ordering::Relaxed));
+        WireCounts {
+            forwarding,
+            parked,
+            failed,
+        }
     }
 
-    pub(crate) fn set_wire_counts(&self, (wires, forwarding): (usize, usize)) {
-        self.wires.store(wires, Ordering::Relaxed);
-        self.forwarding.store(forwarding, Ordering::Relaxed);
+    pub(crate) fn set_wire_counts(&self, counts: WireCounts) {
+        let counts = [counts.forwarding, counts.parked, counts.failed];
+        for (shared, count) in self.wires.iter().zip(counts) {
+            shared.store(count, Ordering::Relaxed);
+        }
     }
 
     /// How long the last comparison of the whole plan with the kernel took.

@@ -52,6 +52,8 @@ pub(crate) enum PassKind {
     Delta,
     /// It was time to look.
     Repair,
+    /// It was time for ends to go.
+    Linger,
 }
 
 impl EncodeLabelValue for PassKind {
@@ -60,6 +62,7 @@ impl EncodeLabelValue for PassKind {
             Self::Snapshot => "snapshot",
             Self::Delta => "delta",
             Self::Repair => "repair",
+            Self::Linger => "linger",
         })
     }
 }
@@ -245,11 +248,15 @@ impl Collector for Live {
             "1 while the session with control is up",
             up,
         )?;
-        let (wires, forwarding) = status.wire_counts();
-        let failed = wires.saturating_sub(forwarding);
+        let wires = status.wire_counts();
         let mut family =
             encoder.encode_descriptor("wires", "Wires of the plan by state", None, MetricType::Gauge)?;
-        for (state, count) in [("forwarding", forwarding), ("failed", failed)] {
+        let counts = [
+            ("forwarding", wires.forwarding),
+            ("parked", wires.parked),
+            ("failed", wires.failed),
+        ];
+        for (state, count) in counts {
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             family.encode_family(&[("state", state)])?.encode_gauge(&count)?;
         }
@@ -320,18 +327,30 @@ fn encode_wires(encoder: &mut DescriptorEncoder<'_>, wires: &[WireView]) -> fmt:
     Ok(())
 }
 
-/// Both directions of a wire with their labels.
-fn directions(wire: &WireView) -> [([(&'static str, &str); 4], WireCounters); 2] {
-    let labels = |direction| {
+/// Every end of a wire with its labels: what entered there. `endpoint` is the endpoint, or the function, that the end
+/// is at or, for the client's, that the wire ends at.
+fn directions(wire: &WireView) -> Vec<([(&'static str, &str); 4], WireCounters)> {
+    let labels = |endpoint, direction| {
         [
             ("connection", wire.id.0.as_str()),
             ("network_service", wire.network_service.as_str()),
-            ("endpoint", wire.endpoint_name.as_str()),
+            ("endpoint", endpoint),
             ("direction", direction),
         ]
     };
-    [
-        (labels("from_client"), wire.client.counters),
-        (labels("from_endpoint"), wire.endpoint.counters),
-    ]
+    let last = wire
+        .branches
+        .first()
+        .map_or("", |branch| branch.endpoint_name.as_str());
+    let mut all = vec![(labels(last, "from_client"), wire.client.counters)];
+    for branch in &wire.branches {
+        for hop in &branch.hops {
+            let name = hop.endpoint_name.as_str();
+            all.push((labels(name, "from_inside"), hop.inside.counters));
+            all.push((labels(name, "from_outside"), hop.outside.counters));
+        }
+        let name = branch.endpoint_name.as_str();
+        all.push((labels(name, "from_endpoint"), branch.endpoint.counters));
+    }
+    all
 }

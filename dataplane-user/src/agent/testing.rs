@@ -27,7 +27,7 @@ use super::{
     status::Status,
     telemetry::{AgentHandle, Jobs},
 };
-use crate::{desired::NetnsRef, fake::Fake};
+use crate::{desired::NetnsRef, fake::Fake, reconcile::WireCounts};
 
 /// How long a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -107,11 +107,31 @@ pub(crate) fn wire(n: u8) -> proto::Wire {
     proto::Wire {
         connection_id: format!("c{n}"),
         network_service: "gold".into(),
-        endpoint_name: "gold-1".into(),
         payload: proto::Payload::Ip.into(),
         mtu: 1500,
         client: Some(end("/run/netns/tl-client", 101, 1)),
-        endpoint: Some(end("/run/netns/tl-endpoint", 102, 2)),
+        branches: vec![leading_to(end("/run/netns/tl-endpoint", 102, 2))],
+        ..proto::Wire::default()
+    }
+}
+
+pub(crate) fn wire_counts(forwarding: usize, failed: usize) -> WireCounts {
+    WireCounts {
+        forwarding,
+        failed,
+        ..WireCounts::default()
+    }
+}
+
+/// The only branch of a wire, straight to an endpoint.
+pub(crate) fn leading_to(endpoint: proto::WireEnd) -> proto::WireBranch {
+    proto::WireBranch {
+        circuit: Some(proto::WireCircuit {
+            hops: Vec::new(),
+            endpoint_name: "gold-1".into(),
+            endpoint: Some(endpoint),
+        }),
+        ..proto::WireBranch::default()
     }
 }
 

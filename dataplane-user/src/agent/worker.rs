@@ -13,7 +13,11 @@ use std::{
 
 use dataplane_common::{Reason, abi::Generation};
 use tieline_proto::tieline::agent::v1 as proto;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -43,6 +47,8 @@ pub(crate) enum Job {
     Delta { delta: CheckedChange, reports: Reports },
     /// These interfaces are gone.
     InterfacesLost(Vec<u32>),
+    /// Take away the ends that have lingered long enough.
+    EndLingering,
     /// Compare everything.
     Repair,
     /// Make packets cheaper where there are many, if there is nothing else to do.
@@ -104,7 +110,7 @@ pub(crate) enum Fault {
 
 /// The running thread.
 #[derive(Debug)]
-pub(crate) struct Handle {
+pub(crate) struct Running {
     /// Where jobs go. The thread ends when every sender is gone and the last job is done.
     pub(crate) jobs: mpsc::Sender<Job>,
     /// Says whether the kernel half has started.
@@ -116,12 +122,13 @@ pub(crate) struct Handle {
 }
 
 /// Starts the thread and, on it, what `make` returns: the datapath, and something that lives as long as it. `make` is
-/// given a way to hand in jobs by itself.
-pub(crate) fn spawn<D, G, F>(make: F, status: Arc<Status>) -> io::Result<Handle>
+/// given a way to hand in jobs by itself. To be called inside a runtime, whose clock it uses.
+pub(crate) fn spawn<D, G, F>(make: F, status: Arc<Status>) -> io::Result<Running>
 where
     D: Datapath,
     F: FnOnce(mpsc::WeakSender<Job>) -> Result<(D, G), StartError> + Send + 'static,
 {
+    let runtime = Handle::current();
     let (jobs, receiver) = mpsc::channel(MAX_JOBS);
     let weak = jobs.downgrade();
     let (started_tx, started) = oneshot::channel();
@@ -141,7 +148,7 @@ where
                     session: None,
                     changed: None,
                 }
-                .run();
+                .run(&runtime);
             }
             Err(error) => {
                 let _ = started_tx.send(Err(error));
@@ -152,7 +159,7 @@ where
     let thread = std::thread::Builder::new()
         .name("tl-worker".to_owned())
         .spawn(body)?;
-    Ok(Handle {
+    Ok(Running {
         jobs,
         started,
         ended,
@@ -193,14 +200,15 @@ struct Worker<D> {
 }
 
 impl<D: Datapath> Worker<D> {
-    fn run(mut self) {
-        while let Some(job) = self.held.take().or_else(|| self.jobs.blocking_recv()) {
+    fn run(mut self, runtime: &Handle) {
+        while let Some(job) = self.next(runtime) {
             match job {
                 Job::Snapshot { plan, reports } => self.snapshot(plan, reports),
                 Job::Delta { delta, reports } => self.delta(delta, &reports),
                 Job::InterfacesLost(indexes) => {
-                    self.repair(|reconciler| reconciler.interfaces_lost(&indexes));
+                    self.repair(|reconciler| reconciler.interfaces_lost(&indexes, Instant::now()));
                 }
+                Job::EndLingering => self.end_lingering(),
                 Job::Repair => self.full_pass(),
                 Job::Promote => self.promote(),
                 Job::Look(look) => look(&self.reconciler),
@@ -209,10 +217,41 @@ impl<D: Datapath> Worker<D> {
         debug!("the worker has done its last job");
     }
 
+    /// The next job; `None` when there will be none. An end that has lingered long enough is one.
+    fn next(&mut self, runtime: &Handle) -> Option<Job> {
+        if let Some(job) = self.held.take() {
+            return Some(job);
+        }
+        let Some(until) = self.reconciler.lingers_until() else {
+            return self.jobs.blocking_recv();
+        };
+        let jobs = &mut self.jobs;
+        let wait = until.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            return Some(Job::EndLingering);
+        }
+        let next = runtime.block_on(async { timeout(wait, jobs.recv()).await });
+        next.unwrap_or(Some(Job::EndLingering))
+    }
+
+    fn end_lingering(&mut self) {
+        // A fault was logged; the next full pass finds what is left.
+        if let Ok(outcome) = self.pass(PassKind::Linger, |reconciler| {
+            reconciler.end_lingering(Instant::now())
+        }) {
+            debug!(
+                operations = outcome.operations,
+                "ends that nobody wants any more are gone"
+            );
+        }
+    }
+
     fn snapshot(&mut self, plan: CheckedPlan, reports: Reports) {
         let generation = plan.desired.generation;
         let wires = plan.desired.wires.len();
-        match self.pass(PassKind::Snapshot, |reconciler| reconciler.snapshot(plan.desired)) {
+        match self.pass(PassKind::Snapshot, |reconciler| {
+            reconciler.snapshot(plan.desired, Instant::now())
+        }) {
             Ok(outcome) => {
                 let (operations, failed) = (outcome.operations, outcome.failures.len());
                 info!(generation, wires, operations, failed, "plan applied");
@@ -245,7 +284,9 @@ impl<D: Datapath> Worker<D> {
         let (change, parts) = self.gather(Batch::new(delta), reports).into_change();
         let generation = change.generation;
         self.changed = Some(Instant::now());
-        match self.pass(PassKind::Delta, |reconciler| reconciler.change(change)) {
+        match self.pass(PassKind::Delta, |reconciler| {
+            reconciler.change(change, Instant::now())
+        }) {
             Ok(outcome) => {
                 self.at = Some(generation);
                 self.status
@@ -284,7 +325,7 @@ impl<D: Datapath> Worker<D> {
 
     fn full_pass(&mut self) {
         let began = Instant::now();
-        self.repair(Reconciler::pass);
+        self.repair(|reconciler| reconciler.pass(Instant::now()));
         self.status.set_full_pass(began.elapsed());
     }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     agent::{
         convert,
-        testing::{self, delta, lost_wire, machine, snapshot, wire},
+        testing::{self, delta, lost_wire, machine, snapshot, wire, wire_counts},
     },
     fake::Fake,
 };
@@ -52,6 +52,10 @@ impl Bench {
         );
     }
 
+    fn repair(&mut self) {
+        self.worker.repair(|reconciler| reconciler.pass(Instant::now()));
+    }
+
     fn delta(&mut self, delta: proto::Delta) {
         self.worker.delta(convert::delta(delta), &self.reports);
     }
@@ -75,7 +79,7 @@ impl Bench {
 fn nothing_is_touched_before_the_first_snapshot() {
     let mut bench = Bench::new(8);
     let before = bench.dump();
-    bench.worker.repair(Reconciler::pass);
+    bench.repair();
     bench.delta(delta(0, vec![wire(1)], &[]));
     assert_eq!(bench.dump(), before);
     assert_eq!(
@@ -99,7 +103,7 @@ fn what_an_earlier_agent_left_forwards_until_the_snapshot_says_otherwise() {
     let mut second = Bench::new(8);
     (second.worker.reconciler, second.worker.status) = (reconciler, status);
     assert_eq!(second.worker.status.applied(), 3);
-    second.worker.repair(Reconciler::pass);
+    second.repair();
     assert_eq!(second.dump(), left);
 
     second.snapshot(3, vec![wire(1), wire(2)]);
@@ -172,7 +176,7 @@ fn a_wire_that_cannot_be_made_is_reported_and_the_others_forward() {
             ("c3", proto::FailureKind::Invalid)
         ]
     );
-    assert_eq!(bench.worker.status.wire_counts(), (2, 1));
+    assert_eq!(bench.worker.status.wire_counts(), wire_counts(1, 1));
     let views = bench.worker.reconciler.wires(None).unwrap();
     assert_eq!(
         views.iter().map(|view| view.forwarding).collect::<Vec<_>>(),
@@ -190,7 +194,7 @@ fn a_wire_that_goes_and_comes_back_by_itself_is_observed() {
         .reconciler
         .datapath_mut()
         .remove_netns(Path::new("/run/netns/tl-client"));
-    bench.worker.repair(Reconciler::pass);
+    bench.repair();
     for id in ["c1", "c2"] {
         let Report::Observation(seen) = bench.answer() else {
             panic!("an observation")
@@ -201,14 +205,14 @@ fn a_wire_that_goes_and_comes_back_by_itself_is_observed() {
         );
         assert!(seen.message.contains("/run/netns/tl-client"), "{}", seen.message);
     }
-    bench.worker.repair(Reconciler::pass);
+    bench.repair();
     assert!(bench.answers.try_recv().is_err(), "it is said once");
     bench
         .worker
         .reconciler
         .datapath_mut()
         .add_netns("/run/netns/tl-client", 101);
-    bench.worker.repair(Reconciler::pass);
+    bench.repair();
     let Report::Observation(seen) = bench.answer() else {
         panic!("an observation")
     };
@@ -273,7 +277,7 @@ fn another_sessions_deltas_are_not_mixed_in() {
 async fn the_thread_does_what_it_has_accepted_and_ends() {
     let status = Arc::new(Status::new("tl-node"));
     let (fake, ..) = machine(8);
-    let Handle {
+    let Running {
         jobs,
         started,
         ended,
@@ -298,7 +302,7 @@ async fn the_thread_does_what_it_has_accepted_and_ends() {
 #[tokio::test]
 async fn a_datapath_that_does_not_start_says_why() {
     let status = Arc::new(Status::new("tl-node"));
-    let Handle { started, ended, .. } = spawn::<Fake, (), _>(|_| Err("no bpffs".into()), status).unwrap();
+    let Running { started, ended, .. } = spawn::<Fake, (), _>(|_| Err("no bpffs".into()), status).unwrap();
     assert_eq!(
         testing::soon(started).await.unwrap().unwrap_err().to_string(),
         "no bpffs"
@@ -320,11 +324,11 @@ fn wires_of_lost_interfaces_are_observed_and_others_are_left_alone() {
         .remove_netns(Path::new("/run/netns/tl-client"));
     bench
         .worker
-        .repair(|reconciler| reconciler.interfaces_lost(&[9_999]));
+        .repair(|reconciler| reconciler.interfaces_lost(&[9_999], Instant::now()));
     assert!(bench.answers.try_recv().is_err(), "not one of ours");
     bench
         .worker
-        .repair(|reconciler| reconciler.interfaces_lost(&[index]));
+        .repair(|reconciler| reconciler.interfaces_lost(&[index], Instant::now()));
     let Report::Observation(seen) = bench.answer() else {
         panic!("an observation")
     };

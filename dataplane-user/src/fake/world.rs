@@ -144,6 +144,7 @@ impl Fake {
             mac: Mac([2, 0, 0, 0, 0, 0]),
             mtu: 1500,
             up: true,
+            forwards: false,
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),
@@ -200,17 +201,13 @@ impl Fake {
         }
         for (at, position) in self.positions_by_name() {
             let hop = position.hop_at(self.generation);
-            let kind = match hop.kind() {
-                HopKind::None => "none",
-                HopKind::Peer => "peer",
-                HopKind::Egress => "egress",
+            let to = match hop.kind() {
+                HopKind::None => "none".to_owned(),
+                HopKind::Parked => "parked".to_owned(),
+                HopKind::Peer => format!("peer {}", self.name_of(hop.ifindex)),
+                HopKind::Egress => format!("egress {}", self.name_of(hop.ifindex)),
             };
-            writeln!(
-                text,
-                "position {at} -> {kind} {} flags={}",
-                self.name_of(hop.ifindex),
-                position.flags
-            )?;
+            writeln!(text, "position {at} -> {to} flags={}", position.flags)?;
         }
         for name in &self.attached {
             let alone = if self.promoted.contains(name) {
@@ -342,6 +339,7 @@ impl Fake {
             mac: end.mac,
             mtu: new.mtu,
             up: false,
+            forwards: false,
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),
@@ -379,6 +377,7 @@ impl Fake {
         inner.mtu = change.mtu.unwrap_or(inner.mtu);
         inner.up |= change.mtu.is_some();
         inner.mac = change.mac.unwrap_or(inner.mac);
+        inner.forwards |= change.forward;
         inner
             .neighbours
             .retain(|n| !change.remove_neighbours.contains(&n.value.ip));
@@ -411,7 +410,12 @@ impl Fake {
 }
 
 fn write_inner(text: &mut String, inner: &Inner) -> fmt::Result {
-    writeln!(text, "  mac={} mtu={} up={}", inner.mac, inner.mtu, inner.up)?;
+    let forwards = if inner.forwards { " forwards" } else { "" };
+    writeln!(
+        text,
+        "  mac={} mtu={} up={}{forwards}",
+        inner.mac, inner.mtu, inner.up
+    )?;
     let owner = |ours| if ours { "" } else { " (workload's)" };
     for Owned { value, ours } in &inner.addresses {
         writeln!(text, "  address {value}{}", owner(*ours))?;

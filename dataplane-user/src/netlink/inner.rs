@@ -20,6 +20,7 @@ use netlink_packet_route::{
 use super::{
     PROTOCOL,
     link::{self, LinkState},
+    routing,
     socket::{Netlink, Request},
 };
 use crate::{
@@ -44,6 +45,7 @@ pub(crate) fn read_all(netlink: &mut Netlink, links: &[&LinkState]) -> io::Resul
             mac: link.mac.unwrap_or(Mac([0; 6])),
             mtu: link.mtu,
             up: link.up,
+            forwards: link.forwards,
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),
@@ -210,6 +212,9 @@ pub(crate) fn requests(change: &InnerChange, index: u32) -> Vec<(About, Request)
     let mut requests = Vec::new();
     if change.mac.is_some() || change.mtu.is_some() {
         requests.push((About::Link, link::change(index, change.mac, change.mtu)));
+    }
+    if change.forward {
+        requests.push((About::Link, routing::forward(index)));
     }
     let removals = change
         .remove_neighbours

@@ -15,7 +15,10 @@ use netlink_packet_route::{
     },
 };
 
-use super::socket::{Answer, Netlink, Request};
+use super::{
+    routing,
+    socket::{Answer, Netlink, Request},
+};
 use crate::{
     desired::{IfName, Mac},
     op::NewEnd,
@@ -47,6 +50,8 @@ pub(crate) struct LinkState {
     /// Index of a veth's other end, in its namespace.
     pub(crate) peer: Option<u32>,
     pub(crate) group: u32,
+    /// Set up to route packets, as [`routing::forward`] does.
+    pub(crate) forwards: bool,
 }
 
 impl LinkState {
@@ -62,6 +67,7 @@ impl LinkState {
             settled: flags.contains(LinkFlags::Up | HOST_SET) && !flags.intersects(HOST_CLEARED),
             peer: None,
             group: 0,
+            forwards: false,
         };
         let mut named = false;
         for attribute in &message.attributes {
@@ -75,6 +81,7 @@ impl LinkState {
                 LinkAttribute::Mtu(mtu) => state.mtu = *mtu,
                 LinkAttribute::Link(peer) => state.peer = Some(*peer),
                 LinkAttribute::Group(group) => state.group = *group,
+                LinkAttribute::AfSpecUnspec(families) => state.forwards = routing::forwards(families),
                 _ => {}
             }
         }
@@ -249,7 +256,7 @@ fn named(name: &IfName) -> LinkMessage {
     message
 }
 
-fn indexed(index: u32) -> LinkMessage {
+pub(super) fn indexed(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message

@@ -1,6 +1,6 @@
 //! An agent that ends takes nothing with it, and the next one adopts what it finds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use dataplane_user::{
@@ -106,11 +106,11 @@ fn an_agent_that_dies_at_any_operation_leaves_nothing_after_the_next_start() -> 
         for dies_at in 0.. {
             let mut agent = dying(&world)?;
             world.agent.run(|| {
-                all_well(&agent.snapshot(plan(3 * dies_at + 1, first.clone()))?)?;
+                all_well(&agent.snapshot(plan(3 * dies_at + 1, first.clone()), Instant::now())?)?;
                 agent
                     .datapath_mut()
                     .set_fault(Fault::From(usize::try_from(dies_at)?));
-                let _ = agent.snapshot(plan(3 * dies_at + 2, second.clone()));
+                let _ = agent.snapshot(plan(3 * dies_at + 2, second.clone()), Instant::now());
                 Ok(())
             })?;
             let done = agent.datapath().count() <= usize::try_from(dies_at)?;

@@ -11,7 +11,7 @@ use dataplane_user::{
 };
 use tieline_lab::NetNs;
 
-use crate::world::{World, all_well, name, netns_ref, remove, upsert, wire};
+use crate::world::{World, all_well, leading_to, name, netns_ref, remove, upsert, wire};
 
 /// How many workloads share the wires.
 const WORKLOADS: usize = 64;
@@ -87,12 +87,13 @@ fn nth(n: usize, workloads: &[NetNs]) -> Result<Wire> {
             ],
             routes: Vec::new(),
             neighbours: Vec::new(),
+            forwards: false,
         }))
     };
     Ok(Wire {
         id: WireId(format!("5f0cbb5e-1b8e-4b3e-9d53-{n:012}")),
         client: end(1, n)?,
-        endpoint: end(2, n / WORKLOADS + 1 + n)?,
+        branches: vec![leading_to(end(2, n / WORKLOADS + 1 + n)?)],
         ..wire(1, &workloads[0], &workloads[1])?
     })
 }
@@ -130,11 +131,12 @@ fn wires_per_second_and_memory() -> Result<()> {
         for chunk in plan.chunks(batch) {
             generation += 1;
             let started = Instant::now();
-            all_well(&agent.change(Change {
+            let change = Change {
                 generation,
                 upsert: chunk.to_vec(),
                 remove: Vec::new(),
-            })?)?;
+            };
+            all_well(&agent.change(change, Instant::now())?)?;
             if generation.is_multiple_of(16) {
                 println!(
                     "at {generation}: {:.0} wires/s",
@@ -178,11 +180,12 @@ fn wires_per_second_and_memory() -> Result<()> {
     world.agent.run(|| {
         for chunk in ids.chunks(batch) {
             generation += 1;
-            all_well(&agent.change(Change {
+            let change = Change {
                 generation,
                 upsert: Vec::new(),
                 remove: chunk.to_vec(),
-            })?)?;
+            };
+            all_well(&agent.change(change, Instant::now())?)?;
         }
         Ok(())
     })?;

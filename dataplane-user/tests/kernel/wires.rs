@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use dataplane_user::{desired::End, loader::Backend};
 use tieline_lab::{Leftovers, NetNs, PingPlan, Watch, ping};
 
-use crate::world::{World, all_well, client_ip, endpoint_ip, endpoint_ip6, remove, upsert, wire};
+use crate::world::{
+    World, all_well, client_ip, endpoint_ip, endpoint_ip6, endpoint_of, remove, upsert, wire,
+};
 
 pub(crate) const BACKENDS: [Backend; 3] = [Backend::Auto, Backend::Clsact, Backend::Tcx];
 
@@ -95,10 +97,8 @@ fn host_ends_never_send_a_frame_of_their_own() -> Result<()> {
     world.agent.sysctl("ipv6/conf/all/forwarding", "1")?;
     let (client, endpoint) = (NetNs::new("silent-c")?, NetNs::new("silent-e")?);
     let mut only_ip4 = wire(1, &client, &endpoint)?;
-    for (netns, end) in [
-        (&client, &mut only_ip4.client),
-        (&endpoint, &mut only_ip4.endpoint),
-    ] {
+    let mut other = endpoint_of(&mut only_ip4).clone();
+    for (netns, end) in [(&client, &mut only_ip4.client), (&endpoint, &mut other)] {
         netns.sysctl("ipv6/conf/default/disable_ipv6", "1")?;
         if let End::Veth(end) = end {
             end.addresses.retain(|address| address.addr().is_ipv4());
@@ -106,6 +106,7 @@ fn host_ends_never_send_a_frame_of_their_own() -> Result<()> {
             end.neighbours.retain(|entry| entry.ip.is_ipv4());
         }
     }
+    *endpoint_of(&mut only_ip4) = other;
     let mut agent = world.start()?;
     all_well(&world.snapshot(&mut agent, 1, vec![only_ip4])?)?;
     std::thread::sleep(Duration::from_millis(2500));

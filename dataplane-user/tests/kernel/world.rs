@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use anyhow::Result;
 use dataplane_user::{
     desired::{
-        Change, Desired, End, IfName, InterfaceEnd, Mac, Neighbour, NetnsId, NetnsRef, Payload, Route,
-        VethEnd, Wire, WireId,
+        Branch, Change, Circuit, Desired, End, IfName, InterfaceEnd, Mac, Neighbour, NetnsId, NetnsRef,
+        Payload, Route, VethEnd, Wire, WireId,
     },
     kernel::Kernel,
     loader::{Backend, Config},
@@ -65,17 +66,27 @@ impl World {
         wires: Vec<Wire>,
     ) -> Result<Outcome> {
         self.agent
-            .run(|| Ok(reconciler.snapshot(plan(generation, wires))?))
+            .run(|| Ok(reconciler.snapshot(plan(generation, wires), Instant::now())?))
     }
 
     /// Carries out a change in the agent's namespace.
     pub(crate) fn change(&self, reconciler: &mut Reconciler<Kernel>, change: Change) -> Result<Outcome> {
-        self.agent.run(|| Ok(reconciler.change(change)?))
+        self.agent.run(|| Ok(reconciler.change(change, Instant::now())?))
     }
 
     /// A full pass in the agent's namespace.
     pub(crate) fn pass(&self, reconciler: &mut Reconciler<Kernel>) -> Result<Outcome> {
-        self.agent.run(|| Ok(reconciler.pass()?))
+        self.agent.run(|| Ok(reconciler.pass(Instant::now())?))
+    }
+
+    /// Waits until nothing lingers any more, and lets it go.
+    pub(crate) fn settle(&self, reconciler: &mut Reconciler<Kernel>) -> Result<()> {
+        while let Some(until) = reconciler.lingers_until() {
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            let outcome = self.agent.run(|| Ok(reconciler.end_lingering(Instant::now())?))?;
+            all_well(&outcome)?;
+        }
+        Ok(())
     }
 
     /// Names and indexes in the agent's namespace.
@@ -152,6 +163,7 @@ fn veth(
                 mac: other_mac,
             })
             .collect(),
+        forwards: false,
     }))
 }
 
@@ -162,12 +174,33 @@ pub(crate) fn wire(n: u8, client: &NetNs, endpoint: &NetNs) -> Result<Wire> {
     Ok(Wire {
         id: WireId(format!("wire-{n}")),
         network_service: "gold".to_owned(),
-        endpoint_name: "nse-1".to_owned(),
         payload: Payload::Ip,
         mtu: 1400,
         client: veth(client, &format!("nsm-{n}"), macs[0], near, far, macs[1])?,
-        endpoint: veth(endpoint, &format!("nse-{n}"), macs[1], far, near, macs[0])?,
+        branches: vec![leading_to(veth(
+            endpoint,
+            &format!("nse-{n}"),
+            macs[1],
+            far,
+            near,
+            macs[0],
+        )?)],
+        backup: None,
     })
+}
+
+/// The only branch of a wire, straight to an endpoint.
+pub(crate) fn leading_to(endpoint: End) -> Branch {
+    Branch::all(Circuit {
+        hops: Vec::new(),
+        endpoint_name: "nse-1".to_owned(),
+        endpoint,
+    })
+}
+
+/// The end at a plain wire's endpoint.
+pub(crate) fn endpoint_of(wire: &mut Wire) -> &mut End {
+    &mut wire.branches.first_mut().expect("a plain wire").circuit.endpoint
 }
 
 /// An interface that exists in the agent's namespace.

@@ -128,6 +128,7 @@ impl Wire {
     pub fn request(api: &Api, request: NetworkServiceRequest) -> Result<Self> {
         let connection = api.request(request)?;
         let status = Self::status(api, &connection.id)?;
+        let branch = status.branches.first().context("a branch")?;
         let end = |end: &Option<_>| -> Result<String> {
             let end: &tieline_proto::tieline::admin::v1::EndStatus = end.as_ref().context("an end")?;
             let existing = end.workload_interface.is_empty();
@@ -147,7 +148,7 @@ impl Wire {
         Ok(Self {
             id: connection.id.clone(),
             client_interface: end(&status.client)?,
-            endpoint_interface: end(&status.endpoint)?,
+            endpoint_interface: end(&branch.endpoint)?,
             client: addresses(&context.src_ip_addrs)?,
             endpoint: addresses(&context.dst_ip_addrs)?,
             connection,

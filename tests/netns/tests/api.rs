@@ -234,9 +234,10 @@ fn counters_count_what_passed() {
     let wire = Wire::request(&stage.api, stage.request("counted")).unwrap();
     let count = |api: &Api| -> Result<(u64, u64)> {
         let status = Wire::status(api, "counted")?;
+        let branch = status.branches.into_iter().next().unwrap_or_default();
         Ok((
             status.client.unwrap_or_default().packets,
-            status.endpoint.unwrap_or_default().packets,
+            branch.endpoint.unwrap_or_default().packets,
         ))
     };
     ping(&stage.client, wire.endpoint[0], PingPlan::default())

@@ -8,8 +8,9 @@ use super::{
     required, timestamp_to_proto, to_texts,
 };
 use crate::{
-    Connection, ConnectionState, DnsConfig, EndpointName, Invalid, Mtu, NetworkService,
+    Branch, Circuit, Connection, ConnectionState, DnsConfig, EndpointName, Invalid, Mtu, NetworkService,
     NetworkServiceEndpoint, NetworkServiceWiring, NodeName, Object, Policy, Rebalance, ServiceSelector,
+    WiringName,
     limits::{MAX_DNS_CONFIGS, MAX_PREFIXES, MAX_ROUTES},
     service::check_count,
 };
@@ -198,8 +199,6 @@ impl From<&Connection> for proto::ConnectionStatus {
             node: connection.client.node.to_string(),
             client_netns: connection.client.netns.path().to_owned(),
             client_interface: connection.client.interface.to_string(),
-            endpoint_attachment: connection.server.attachment.to_string(),
-            endpoint_interface: connection.server.interface.to_string(),
             expires: connection.expires.map(timestamp_to_proto),
             generation: connection.generation,
             reason: match &connection.state {
@@ -207,6 +206,28 @@ impl From<&Connection> for proto::ConnectionStatus {
                 ConnectionState::Pending => "being set up".to_owned(),
                 ConnectionState::Down { reason } => reason.clone(),
             },
+            branches: connection.branches.iter().map(branch_status).collect(),
+            backup: connection.backup.as_ref().map(path_texts).unwrap_or_default(),
         }
     }
+}
+
+fn branch_status(branch: &Branch) -> proto::ConnectionBranch {
+    let server = &branch.circuit.server;
+    proto::ConnectionBranch {
+        wiring: branch
+            .wiring
+            .as_ref()
+            .map(WiringName::to_string)
+            .unwrap_or_default(),
+        traffic: to_texts(&branch.traffic),
+        weight: branch.weight,
+        path: path_texts(&branch.circuit),
+        endpoint_attachment: server.attachment.to_string(),
+        endpoint_interface: server.interface.to_string(),
+    }
+}
+
+fn path_texts(circuit: &Circuit) -> Vec<String> {
+    circuit.path().map(EndpointName::to_string).collect()
 }

@@ -6,8 +6,11 @@ use tieline_proto::tieline::agent::v1 as proto;
 use super::{labels_from, labels_to, next_hop_text, required, to_texts};
 use crate::{
     Attachment, ConnectionId, ConnectionRequest, EndpointName, EndpointRegistration, IfName, Invalid,
-    MacAddr, Mtu, Neighbour, NetnsId, NetnsRef, NodeName, NodeWire, Payload, Route, ServiceName, VethEnd,
-    WireEnd, Workload,
+    MacAddr, Mtu, Neighbour, NetnsId, NetnsRef, NodeName, NodeWire, Payload, Ports, Protocol, Route,
+    ServiceName, TrafficSelector, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, Workload,
+    limits::{MAX_BRANCHES, MAX_HOPS, MAX_TRAFFIC},
+    net::parse_prefix,
+    service::check_count,
 };
 
 fn netns_from(field: &str, message: &proto::NetworkNamespace) -> Result<NetnsRef, Invalid> {
@@ -128,15 +131,49 @@ impl From<&NodeWire> for proto::Wire {
         Self {
             connection_id: wire.connection.to_string(),
             network_service: wire.service.to_string(),
-            endpoint_name: wire.endpoint_name.to_string(),
             payload: match wire.payload {
                 Payload::Ip => proto::Payload::Ip.into(),
                 Payload::Ethernet => proto::Payload::Ethernet.into(),
             },
             mtu: wire.mtu.octets(),
             client: Some(end_to(&wire.client)),
-            endpoint: Some(end_to(&wire.endpoint)),
+            branches: wire.branches.iter().map(branch_to).collect(),
+            backup: wire.backup.as_ref().map(circuit_to),
+            probe: wire.probe,
         }
+    }
+}
+
+fn branch_to(branch: &WireBranch) -> proto::WireBranch {
+    proto::WireBranch {
+        traffic: branch.traffic.iter().map(traffic_to).collect(),
+        weight: branch.weight,
+        circuit: Some(circuit_to(&branch.circuit)),
+    }
+}
+
+fn circuit_to(circuit: &WireCircuit) -> proto::WireCircuit {
+    let hop = |hop: &WireHop| proto::WireHop {
+        endpoint_name: hop.endpoint_name.to_string(),
+        inside: Some(end_to(&hop.inside)),
+        outside: Some(end_to(&hop.outside)),
+    };
+    proto::WireCircuit {
+        hops: circuit.hops.iter().map(hop).collect(),
+        endpoint_name: circuit.endpoint_name.to_string(),
+        endpoint: Some(end_to(&circuit.endpoint)),
+    }
+}
+
+fn traffic_to(traffic: &TrafficSelector) -> proto::TrafficSelector {
+    let (first, last) = traffic
+        .ports()
+        .map_or((0, 0), |ports| (ports.first(), ports.last()));
+    proto::TrafficSelector {
+        protocol: traffic.protocol().map(|one| one.to_string()).unwrap_or_default(),
+        port_first: first.into(),
+        port_last: last.into(),
+        prefix: traffic.prefix().map(|net| net.to_string()).unwrap_or_default(),
     }
 }
 
@@ -167,6 +204,7 @@ fn end_to(end: &WireEnd) -> proto::WireEnd {
                     mac: neighbour.mac.to_string(),
                 })
                 .collect(),
+            forwards: veth.forwards,
         }),
     };
     proto::WireEnd {
@@ -189,16 +227,83 @@ impl TryFrom<proto::Wire> for NodeWire {
                 ));
             }
         };
+        let backup = message.backup.map(|circuit| circuit_from("backup", circuit));
         Ok(Self {
             connection: ConnectionId::parse("connection_id", &message.connection_id)?,
             service: ServiceName::parse("network_service", &message.network_service)?,
-            endpoint_name: EndpointName::parse("endpoint_name", &message.endpoint_name)?,
             payload,
             mtu: Mtu::parse("mtu", message.mtu)?,
             client: end_from("client", message.client)?,
-            endpoint: end_from("endpoint", message.endpoint)?,
+            branches: branches_from(message.branches)?,
+            backup: backup.transpose()?,
+            probe: message.probe,
         })
     }
+}
+
+fn branches_from(messages: Vec<proto::WireBranch>) -> Result<Vec<WireBranch>, Invalid> {
+    check_count("branches", messages.len(), MAX_BRANCHES)?;
+    let selectors = messages.iter().map(|branch| branch.traffic.len()).sum();
+    check_count("branches.traffic", selectors, MAX_TRAFFIC)?;
+    let branch = |(i, message): (usize, proto::WireBranch)| {
+        let field = format!("branches[{i}]");
+        let circuit = required(&format!("{field}.circuit"), message.circuit)?;
+        Ok(WireBranch {
+            traffic: message
+                .traffic
+                .iter()
+                .map(|traffic| traffic_from(&format!("{field}.traffic"), traffic))
+                .collect::<Result<_, _>>()?,
+            weight: message.weight,
+            circuit: circuit_from(&format!("{field}.circuit"), circuit)?,
+        })
+    };
+    messages.into_iter().enumerate().map(branch).collect()
+}
+
+fn circuit_from(field: &str, message: proto::WireCircuit) -> Result<WireCircuit, Invalid> {
+    check_count(&format!("{field}.hops"), message.hops.len(), MAX_HOPS)?;
+    let hop = |(i, hop): (usize, proto::WireHop)| {
+        let field = format!("{field}.hops[{i}]");
+        Ok(WireHop {
+            endpoint_name: EndpointName::parse(&format!("{field}.endpoint_name"), &hop.endpoint_name)?,
+            inside: end_from(&format!("{field}.inside"), hop.inside)?,
+            outside: end_from(&format!("{field}.outside"), hop.outside)?,
+        })
+    };
+    let name = format!("{field}.endpoint_name");
+    Ok(WireCircuit {
+        hops: message
+            .hops
+            .into_iter()
+            .enumerate()
+            .map(hop)
+            .collect::<Result<_, Invalid>>()?,
+        endpoint_name: EndpointName::parse(&name, &message.endpoint_name)?,
+        endpoint: end_from(&format!("{field}.endpoint"), message.endpoint)?,
+    })
+}
+
+fn traffic_from(field: &str, message: &proto::TrafficSelector) -> Result<TrafficSelector, Invalid> {
+    let given = |text: &str| !text.is_empty();
+    let protocol = given(&message.protocol)
+        .then(|| Protocol::parse(&format!("{field}.protocol"), &message.protocol))
+        .transpose()?;
+    let port = |which: &str, port: u32| {
+        let rule = "a port lies between 1 and 65535";
+        u16::try_from(port).map_err(|_| Invalid::new(format!("{field}.{which}"), port.to_string(), rule))
+    };
+    let ports = match (message.port_first, message.port_last) {
+        (0, 0) => None,
+        (first, last) => {
+            let (first, last) = (port("port_first", first)?, port("port_last", last)?);
+            Some(Ports::new(&format!("{field}.ports"), first, last)?)
+        }
+    };
+    let prefix = given(&message.prefix)
+        .then(|| parse_prefix(&format!("{field}.prefix"), &message.prefix))
+        .transpose()?;
+    TrafficSelector::new(field, protocol, ports, prefix)
 }
 
 fn end_from(field: &str, end: Option<proto::WireEnd>) -> Result<WireEnd, Invalid> {
@@ -244,5 +349,6 @@ fn veth_from(message: proto::VethEnd) -> Result<VethEnd, Invalid> {
             .iter()
             .map(neighbour)
             .collect::<Result<_, Invalid>>()?,
+        forwards: message.forwards,
     })
 }

@@ -224,7 +224,10 @@ impl From<&Connection> for proto::Connection {
             context: Some(context_to(connection)),
             labels: labels_to(&connection.labels),
             path: Some(path_to(connection)),
-            network_service_endpoint_name: connection.endpoint.to_string(),
+            network_service_endpoint_name: connection
+                .endpoint()
+                .map(EndpointName::to_string)
+                .unwrap_or_default(),
             payload: connection.payload.to_string(),
             state: match connection.state {
                 ConnectionState::Up => proto::State::Up.into(),
@@ -249,25 +252,28 @@ fn path_to(connection: &Connection) -> proto::Path {
 }
 
 fn context_to(connection: &Connection) -> context::ConnectionContext {
-    let (client, server) = (&connection.client, &connection.server);
-    let neighbour = |ip: &IpAddr, mac: MacAddr| context::IpNeighbor {
-        ip: ip.to_string(),
-        hardware_address: mac.to_string(),
+    let (client, far) = (&connection.client, &connection.server_addresses);
+    let far_mac = connection.far_mac();
+    let neighbours = |ips: &[IpAddr], mac: MacAddr| -> Vec<context::IpNeighbor> {
+        let neighbour = |ip: &IpAddr| context::IpNeighbor {
+            ip: ip.to_string(),
+            hardware_address: mac.to_string(),
+        };
+        ips.iter().map(neighbour).collect()
     };
-    let (at_client, at_server) = connection.neighbours();
-    let ip_neighbors = at_client
-        .iter()
-        .chain(&at_server)
-        .map(|n| neighbour(&n.ip, n.mac))
-        .collect();
+    let ip_neighbors = far_mac.map_or_else(Vec::new, |mac| {
+        let mut all = neighbours(far, mac);
+        all.extend(neighbours(&client.addresses, client.mac));
+        all
+    });
     let nets = |ips: &[IpAddr]| ips.iter().map(|ip| IpNet::from(*ip).to_string()).collect();
     context::ConnectionContext {
         ip_context: Some(context::IpContext {
             src_ip_addrs: nets(&client.addresses),
-            dst_ip_addrs: nets(&server.addresses),
+            dst_ip_addrs: nets(far),
             src_ip_required: true,
             dst_ip_required: true,
-            src_routes: routes_to(&connection.src_routes, &server.addresses),
+            src_routes: routes_to(&connection.src_routes, far),
             dst_routes: routes_to(&connection.dst_routes, &client.addresses),
             excluded_prefixes: to_texts(&connection.excluded_prefixes),
             ip_neighbors,
@@ -275,7 +281,7 @@ fn context_to(connection: &Connection) -> context::ConnectionContext {
         }),
         ethernet_context: Some(context::EthernetContext {
             src_mac: client.mac.to_string(),
-            dst_mac: server.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            dst_mac: far_mac.map(|mac| mac.to_string()).unwrap_or_default(),
             vlan_tag: 0,
         }),
         mtu: connection.mtu.octets(),

@@ -9,10 +9,11 @@ use tieline_proto::{connection, connectioncontext, networkservice, registry, tie
 
 use super::*;
 use crate::{
-    Attachment, ClientSide, Connection, ConnectionRequest, ConnectionState, Destination, DnsConfig,
-    EndpointQuery, EndpointRegistration, EndpointSide, IfName, Lease, MacAddr, Match, MonitorScope, Mtu,
-    NetnsId, NetnsRef, NetworkService, NetworkServiceEndpoint, NodeWire, Object, Path, PathSegment, Payload,
-    Plumbing, Policy, Rebalance, SegmentPattern, ServiceSelector, VethEnd, WireEnd, Workload,
+    Attachment, Branch, Circuit, ClientSide, Connection, ConnectionRequest, ConnectionState, Destination,
+    DnsConfig, EndpointQuery, EndpointRegistration, EndpointSide, HopEnd, HopSide, IfName, Lease, MacAddr,
+    Match, MonitorScope, Mtu, NetnsId, NetnsRef, NetworkService, NetworkServiceEndpoint, NodeWire, Object,
+    Path, PathSegment, Payload, Plumbing, Policy, Ports, Protocol, Rebalance, SegmentPattern,
+    ServiceSelector, TrafficSelector, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, Workload,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -170,6 +171,7 @@ prop_compose! {
         labels in labels(), mtu in 1280_u32..=65_535, netns in netns(), at in attachment(),
         (src, dst) in (addresses(), addresses()), (src_routes, dst_routes) in (routes(), routes()),
         excluded_prefixes in collection::vec(prefix(), 0..3), (client_mac, server_mac) in any::<([u8; 6], [u8; 6])>(),
+        (hops, parked) in (collection::vec((name(), netns(), any::<bool>()), 0..3), any::<bool>()),
         expires in option::of(0_u64..u64::from(u32::MAX)), up in any::<bool>(), payload in prop_oneof![Just(Payload::Ip), Just(Payload::Ethernet)],
     ) -> Connection {
         let expires = expires.map(Timestamp::from_millis);
@@ -177,13 +179,22 @@ prop_compose! {
         let workload = Workload { node: node.clone(), uid: 0, pid: 1, netns: netns.clone(), cgroup: String::new(), operator: false, labels: Labels::default() };
         let hop = PathSegment { name: "client".to_owned(), id: id.clone(), expires };
         let mac = matches!(at, Attachment::Netns(_)).then_some(MacAddr(server_mac));
+        let hop_end = |name: &str| HopEnd { interface: name.parse().unwrap(), mac: MacAddr(client_mac) };
+        let hop_of = |(endpoint, netns, routes): (String, NetnsRef, bool)| HopSide {
+            endpoint: endpoint.parse().unwrap(), node: node.clone(), netns, inside: hop_end("nse-1"), outside: hop_end("nsm-1"),
+            plumbing: if routes { Plumbing::Gateway } else { Plumbing::Transparent },
+        };
+        let circuit = Circuit {
+            hops: hops.into_iter().map(hop_of).collect(), endpoint: endpoint.parse().unwrap(),
+            server: EndpointSide { node: node.clone(), attachment: at, interface: "nse-1".parse().unwrap(), mac },
+        };
+        let branch = Branch::all(circuit);
         Connection {
-            id: id.parse().unwrap(), service: service.parse().unwrap(), endpoint: endpoint.parse().unwrap(), payload, labels,
+            id: id.parse().unwrap(), service: service.parse().unwrap(), payload, labels,
             mtu: Mtu::parse("m", mtu).unwrap(),
             state: if up { ConnectionState::Up } else { ConnectionState::Down { reason: "x".to_owned() } },
             client: ClientSide { node: node.clone(), netns, interface: "nsm-1".parse().unwrap(), mac: MacAddr(client_mac), addresses: src },
-            server: EndpointSide { node, attachment: at, interface: "nse-1".parse().unwrap(), mac, addresses: dst },
-            src_routes, dst_routes, excluded_prefixes, expires, path: Path { segments: vec![hop] }, generation: 3,
+            server_addresses: dst, branches: if parked { Vec::new() } else { vec![branch] }, backup: None, src_routes, dst_routes, excluded_prefixes, expires, path: Path { segments: vec![hop] }, generation: 3,
             owner: workload.owner(),
         }
     }
@@ -192,7 +203,7 @@ prop_compose! {
 prop_compose! {
     fn end()(
         netns in netns(), name in "[a-z]{1,15}", mac in any::<[u8; 6]>(), addresses in addresses(), routes in routes(),
-        existing in any::<bool>(),
+        (existing, forwards) in any::<(bool, bool)>(),
     ) -> WireEnd {
         let name: IfName = name.parse().unwrap();
         if existing {
@@ -200,7 +211,23 @@ prop_compose! {
         }
         let neighbours = addresses.iter().map(|ip| crate::Neighbour { ip: *ip, mac: MacAddr(mac) }).collect();
         let addresses = addresses.into_iter().map(IpNet::from).collect();
-        WireEnd::Veth(VethEnd { netns, name, mac: MacAddr(mac), addresses, routes, neighbours })
+        WireEnd::Veth(VethEnd { netns, name, mac: MacAddr(mac), addresses, routes, neighbours, forwards })
+    }
+}
+
+prop_compose! {
+    fn circuit()(endpoint in end(), hops in collection::vec((name(), end(), end()), 0..3)) -> WireCircuit {
+        let hop = |(name, inside, outside): (String, WireEnd, WireEnd)| WireHop { endpoint_name: name.parse().unwrap(), inside, outside };
+        WireCircuit { hops: hops.into_iter().map(hop).collect(), endpoint_name: "gw".parse().unwrap(), endpoint }
+    }
+}
+
+prop_compose! {
+    fn branch()(circuit in circuit(), weight in 0_u32..10, ports in option::of((1_u16.., 0_u16..9)), to in option::of(prefix())) -> WireBranch {
+        let ports = ports.map(|(first, more)| Ports::new("p", first, first.saturating_add(more)).unwrap());
+        let protocol = ports.map(|_| Protocol::Udp);
+        let traffic = TrafficSelector::new("t", protocol, ports, to).into_iter().collect();
+        WireBranch { traffic, weight, circuit }
     }
 }
 
@@ -244,21 +271,24 @@ proptest! {
         let answer = connection::Connection::from(&has);
         let message = networkservice::NetworkServiceRequest { connection: Some(answer), mechanism_preferences: Vec::new() };
         let asked = ConnectionRequest::try_from(message).unwrap();
-        prop_assert_eq!((&asked.id, &asked.service, asked.endpoint.as_ref()), (&has.id, &has.service, Some(&has.endpoint)));
+        prop_assert_eq!((&asked.id, &asked.service, asked.endpoint.as_ref()), (&has.id, &has.service, has.endpoint()));
         prop_assert_eq!((asked.payload, &asked.labels, asked.mtu), (Some(has.payload), &has.labels, Some(has.mtu)));
         prop_assert_eq!(asked.interface.as_ref(), Some(&has.client.interface));
-        prop_assert_eq!((&asked.src_addresses, &asked.dst_addresses), (&has.client.addresses, &has.server.addresses));
+        prop_assert_eq!((&asked.src_addresses, &asked.dst_addresses), (&has.client.addresses, &has.server_addresses));
         prop_assert_eq!((&asked.src_routes, &asked.dst_routes), (&has.src_routes, &has.dst_routes));
         prop_assert_eq!(&asked.excluded_prefixes, &has.excluded_prefixes);
-        prop_assert_eq!(asked.macs, [Some(has.client.mac), has.server.mac]);
+        prop_assert_eq!(asked.macs, [Some(has.client.mac), has.far_mac()]);
         prop_assert_eq!((asked.expires, asked.client_name.as_str()), (has.expires, "client"));
     }
 
     #[test]
-    fn a_wire_survives_the_api(id in "[!-~]{1,40}", client in end(), endpoint in end(), mtu in 1280_u32..=65_535) {
+    fn a_wire_survives_the_api(
+        id in "[!-~]{1,40}", client in end(), branches in collection::vec(branch(), 0..3), backup in option::of(circuit()),
+        mtu in 1280_u32..=65_535, probe: bool,
+    ) {
         let wire = NodeWire {
-            connection: id.parse().unwrap(), service: "gold".parse().unwrap(), endpoint_name: "gw".parse().unwrap(),
-            payload: Payload::Ethernet, mtu: Mtu::parse("m", mtu).unwrap(), client, endpoint,
+            connection: id.parse().unwrap(), service: "gold".parse().unwrap(), payload: Payload::Ethernet,
+            mtu: Mtu::parse("m", mtu).unwrap(), client, branches, backup, probe,
         };
         let message = tieline::agent::v1::Wire::from(&wire);
         prop_assert_eq!(NodeWire::try_from(message).unwrap(), wire);

@@ -243,12 +243,7 @@ impl World {
         let registry = &self.bench.registry;
         let (mut addresses, mut interfaces) = (BTreeSet::new(), BTreeSet::new());
         for connection in registry.connections() {
-            for address in connection
-                .client
-                .addresses
-                .iter()
-                .chain(&connection.server.addresses)
-            {
+            for address in crate::tables::addresses_of(connection) {
                 assert!(addresses.insert(*address), "{address} twice");
                 let excluded: ipnet::IpNet = "10.1.0.8/30".parse().unwrap();
                 assert!(!excluded.contains(address), "{address} is excluded");
@@ -257,8 +252,9 @@ impl World {
                 connection.client.netns.clone(),
                 connection.client.interface.clone()
             )));
-            if let Attachment::Netns(netns) = &connection.server.attachment {
-                assert!(interfaces.insert((netns.clone(), connection.server.interface.clone())));
+            let server = &connection.main_circuit().unwrap().server;
+            if let Attachment::Netns(netns) = &server.attachment {
+                assert!(interfaces.insert((netns.clone(), server.interface.clone())));
                 assert!(!netns.is_same(&connection.client.netns), "a wire to itself");
             }
         }

@@ -7,6 +7,10 @@ use tieline_model::{Attachment, ConnectionState, Labels, Mtu, Object};
 use super::{Bench, T0, at, endpoint, endpoint_at, request, service, workload};
 use crate::{Code, NodeFailure, Refusal, RegistryEvent, WireFailureKind};
 
+fn server(connection: &tieline_model::Connection) -> &tieline_model::EndpointSide {
+    &connection.main_circuit().unwrap().server
+}
+
 fn code(result: Result<crate::Granted, Refusal>) -> (Code, String) {
     let refusal = result.unwrap_err();
     (refusal.code(), refusal.to_string())
@@ -30,7 +34,7 @@ fn a_request_becomes_a_wire_that_is_up_when_the_node_says_so() {
     let stands = effects.settled[0].result.as_ref().unwrap();
     assert_eq!(stands.state, ConnectionState::Up);
     assert_eq!(stands.client.interface.as_str(), "nsm-1");
-    assert_eq!(stands.server.interface.as_str(), "nse-1");
+    assert_eq!(server(stands).interface.as_str(), "nse-1");
     assert_eq!(stands.client.addresses.len(), 2);
     assert_eq!(
         effects.events,
@@ -300,7 +304,7 @@ fn asked_addresses_are_honoured_inside_the_prefix_and_refused_elsewhere() {
         ["10.1.0.1".parse::<std::net::IpAddr>().unwrap()]
     );
     assert_eq!(
-        granted.server.addresses,
+        granted.server_addresses,
         ["10.1.0.2".parse::<std::net::IpAddr>().unwrap()]
     );
     assert_eq!(
@@ -344,7 +348,7 @@ fn an_existing_interface_ends_one_wire() {
         ])
         .unwrap();
     let first = bench.connect(1, "c1", "vm-net");
-    assert_eq!((first.server.mac, first.neighbours().0.len()), (None, 0));
+    assert_eq!((server(&first).mac, first.far_mac()), (None, None));
     let (code, text) = code(bench.request(T0, 1, request("c2", "vm-net")));
     assert_eq!(code, Code::FailedPrecondition);
     assert!(text.contains("ends connection c1"), "{text}");
@@ -359,13 +363,19 @@ fn endpoints_take_turns() {
         .apply(vec![Object::NetworkServiceEndpoint(endpoint("gw-two", "gold"))])
         .unwrap();
     let chosen: Vec<String> = (0..4)
-        .map(|i| bench.connect(1, &format!("c{i}"), "gold").endpoint.to_string())
+        .map(|i| {
+            bench
+                .connect(1, &format!("c{i}"), "gold")
+                .endpoint()
+                .unwrap()
+                .to_string()
+        })
         .collect();
     assert_eq!(chosen, ["gw-gold", "gw-two", "gw-gold", "gw-two"]);
     let distinct: BTreeSet<_> = bench
         .registry
         .connections()
-        .map(|one| one.server.interface.to_string())
+        .map(|one| server(one).interface.to_string())
         .collect();
     assert_eq!(distinct.len(), 2, "each endpoint counts for itself");
 }

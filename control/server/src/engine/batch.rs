@@ -66,7 +66,7 @@ fn merge(first: &mut Delta, second: Delta) {
 
 #[cfg(test)]
 mod tests {
-    use tieline_model::{ConnectionId, EndpointName, IfName, Mtu, NodeWire, Payload, ServiceName, WireEnd};
+    use tieline_model::{ConnectionId, IfName, Mtu, NodeWire, Payload, ServiceName, WireEnd};
     use tieline_planner::Plan;
     use tieline_registry::Write;
     use tieline_store::Put;
@@ -82,11 +82,12 @@ mod tests {
         NodeWire {
             connection: id(name),
             service: ServiceName::parse("service", "s").unwrap(),
-            endpoint_name: EndpointName::parse("endpoint", "e").unwrap(),
             payload: Payload::Ip,
             mtu: Mtu::parse("mtu", mtu).unwrap(),
             client: end(),
-            endpoint: end(),
+            branches: Vec::new(),
+            backup: None,
+            probe: false,
         }
     }
 

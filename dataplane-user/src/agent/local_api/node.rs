@@ -2,8 +2,8 @@
 
 use dataplane_common::{ABI_VERSION, Reason};
 use tieline_proto::tieline::admin::v1::{
-    EndStatus, GetNodeRequest, GetNodeResponse, LabelSource, ListWiresRequest, ListWiresResponse,
-    ReasonCount, WireStatus, node_service_server::NodeService,
+    EndStatus, GetNodeRequest, GetNodeResponse, HopStatus, LabelSource, ListWiresRequest, ListWiresResponse,
+    ReasonCount, WireBranchStatus, WireStatus, node_service_server::NodeService,
 };
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
@@ -18,7 +18,7 @@ use crate::{
     },
     datapath::ObserveError,
     desired::{IfName, WireId},
-    reconcile::{EndView, WireView},
+    reconcile::{BranchView, EndView, HopView, WireView},
 };
 
 #[tonic::async_trait]
@@ -93,7 +93,7 @@ fn describe(status: &status::Status, reasons: Vec<(Reason, u64)>) -> GetNodeResp
         control_error,
         planned_generation: status.planned(),
         applied_generation: status.applied(),
-        wires: u32::try_from(status.wire_counts().0).unwrap_or(u32::MAX),
+        wires: u32::try_from(status.wire_counts().planned()).unwrap_or(u32::MAX),
         reasons: counts.collect(),
         ..GetNodeResponse::default()
     };
@@ -118,15 +118,33 @@ fn label_source(source: SourceReport) -> LabelSource {
 }
 
 fn wire_status(wire: WireView) -> WireStatus {
+    let parked = wire.branches.is_empty();
+    let error = match wire.failure {
+        Some(failure) => failure.message,
+        None if parked => "parked: no endpoint serves it now; its packets are dropped".to_owned(),
+        None => String::new(),
+    };
     WireStatus {
         connection_id: wire.id.0,
         network_service: wire.network_service,
-        endpoint_name: wire.endpoint_name,
         forwarding: wire.forwarding,
-        error: wire.failure.map(|failure| failure.message).unwrap_or_default(),
-        client: Some(end_status(wire.client)),
-        endpoint: Some(end_status(wire.endpoint)),
+        error,
         mtu: wire.mtu,
+        client: Some(end_status(wire.client)),
+        branches: wire.branches.into_iter().map(branch_status).collect(),
+    }
+}
+
+fn branch_status(branch: BranchView) -> WireBranchStatus {
+    let hop = |hop: HopView| HopStatus {
+        endpoint_name: hop.endpoint_name,
+        inside: Some(end_status(hop.inside)),
+        outside: Some(end_status(hop.outside)),
+    };
+    WireBranchStatus {
+        hops: branch.hops.into_iter().map(hop).collect(),
+        endpoint_name: branch.endpoint_name,
+        endpoint: Some(end_status(branch.endpoint)),
     }
 }
 

@@ -1,12 +1,12 @@
 //! The agent's datapath half alone, without control, store and API: what laying wires costs in the kernel.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Instant};
 
 use anyhow::{Result, ensure};
 use dataplane_user::{
     desired::{
-        Change, Desired, End, IfName, Mac, Neighbour, NetnsId, NetnsRef, Payload, Route, VethEnd, Wire,
-        WireId,
+        Branch, Change, Circuit, Desired, End, IfName, Mac, Neighbour, NetnsId, NetnsRef, Payload, Route,
+        VethEnd, Wire, WireId,
     },
     kernel::Kernel,
     loader::{Backend, Config},
@@ -38,10 +38,11 @@ impl Datapath {
         let reconciler = netns.run(|| {
             let mut reconciler = Reconciler::new(Kernel::open(&config)?);
             reconciler.adopt()?;
-            reconciler.snapshot(Desired {
+            let empty = Desired {
                 generation: 1,
                 ..Desired::default()
-            })?;
+            };
+            reconciler.snapshot(empty, Instant::now())?;
             Ok(reconciler)
         })?;
         Ok(Self {
@@ -75,7 +76,9 @@ impl Datapath {
         };
         let Outcome {
             failures, postponed, ..
-        } = self.netns.run(|| Ok(self.reconciler.change(change)?))?;
+        } = self
+            .netns
+            .run(|| Ok(self.reconciler.change(change, Instant::now())?))?;
         ensure!(
             failures.is_empty() && postponed.is_empty(),
             "{failures:?} {postponed:?}"
@@ -109,15 +112,20 @@ pub(crate) fn wire(n: u32, client: &Arc<NetNs>, endpoint: &Arc<NetNs>) -> Result
                 ip: far.into(),
                 mac: macs[1 - side],
             }],
+            forwards: false,
         }))
     };
     Ok(Wire {
         id: WireId(format!("bench-{n}")),
         network_service: "bench".to_owned(),
-        endpoint_name: "bench".to_owned(),
         payload: Payload::Ip,
         mtu: 1500,
         client: end(client, 0)?,
-        endpoint: end(endpoint, 1)?,
+        branches: vec![Branch::all(Circuit {
+            hops: Vec::new(),
+            endpoint_name: "bench".to_owned(),
+            endpoint: end(endpoint, 1)?,
+        })],
+        backup: None,
     })
 }

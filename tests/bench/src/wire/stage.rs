@@ -50,9 +50,10 @@ impl Stage {
     pub(crate) fn path(&self) -> Result<Path> {
         let wire = self.request(CONNECTION)?;
         let status = self.node.api().wire_status(&wire.id)?;
+        let branch = status.branches.into_iter().next().context("no branch")?;
         let (near, far) = (
             status.client.context("no client end")?,
-            status.endpoint.context("no endpoint end")?,
+            branch.endpoint.context("no endpoint end")?,
         );
         let client = End::find(&self.client, &near.workload_interface, wire.client)?;
         let server = End::find(&self.endpoint, &far.workload_interface, wire.endpoint)?;

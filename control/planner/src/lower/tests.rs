@@ -1,0 +1,216 @@
+use std::collections::BTreeSet;
+
+use tieline_model::{
+    Branch, ClientSide, ConnectionId, ConnectionState, EndpointSide, Labels, Mtu, NetnsId, Owner, Path,
+    Payload, derive_hop_mac,
+};
+
+use super::*;
+
+fn netns(name: &str) -> NetnsRef {
+    let inode = name.bytes().map(u64::from).sum();
+    NetnsRef::parse(
+        "n",
+        &format!("/run/netns/{name}"),
+        Some(NetnsId { device: 4, inode }),
+    )
+    .unwrap()
+}
+
+fn ips(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn route(prefix: &str) -> Route {
+    Route::parse("r", prefix, "").unwrap()
+}
+
+fn id() -> ConnectionId {
+    "c1".parse().unwrap()
+}
+
+/// A connection that leads nowhere yet.
+fn parked() -> Connection {
+    Connection {
+        id: id(),
+        service: "gold".parse().unwrap(),
+        payload: Payload::Ip,
+        labels: Labels::default(),
+        mtu: Mtu::parse("m", 1500).unwrap(),
+        state: ConnectionState::Down {
+            reason: "no endpoint".to_owned(),
+        },
+        client: ClientSide {
+            node: "n1".parse().unwrap(),
+            netns: netns("app"),
+            interface: "nsm-1".parse().unwrap(),
+            mac: derive_mac(&id(), Side::Client),
+            addresses: ips(&["10.0.0.1", "fd00::1"]),
+        },
+        server_addresses: ips(&["10.0.0.2", "fd00::2"]),
+        branches: Vec::new(),
+        backup: None,
+        src_routes: vec![route("10.9.0.0/16")],
+        dst_routes: vec![route("192.168.7.0/24")],
+        excluded_prefixes: Vec::new(),
+        expires: None,
+        path: Path::default(),
+        generation: 1,
+        owner: Owner::Operator,
+    }
+}
+
+fn server(attachment: Attachment) -> EndpointSide {
+    let mac = matches!(attachment, Attachment::Netns(_)).then(|| derive_mac(&id(), Side::Endpoint));
+    EndpointSide {
+        node: "n1".parse().unwrap(),
+        attachment,
+        interface: "nse-1".parse().unwrap(),
+        mac,
+    }
+}
+
+fn hop(name: &str, plumbing: Plumbing) -> HopSide {
+    let endpoint = name.parse().unwrap();
+    let end = |interface: &str, side| HopEnd {
+        interface: interface.parse().unwrap(),
+        mac: match plumbing {
+            Plumbing::Transparent => derive_hop_mac(&id(), &endpoint, side),
+            Plumbing::Endpoint | Plumbing::Gateway => derive_mac(&id(), side),
+        },
+    };
+    HopSide {
+        inside: end("nse-1", Side::Endpoint),
+        outside: end("nsm-1", Side::Client),
+        node: "n1".parse().unwrap(),
+        netns: netns(name),
+        plumbing,
+        endpoint,
+    }
+}
+
+fn through(hops: Vec<HopSide>, attachment: Attachment) -> NodeWire {
+    let circuit = Circuit {
+        hops,
+        endpoint: "gw".parse().unwrap(),
+        server: server(attachment),
+    };
+    lower(&Connection {
+        branches: vec![Branch::all(circuit)],
+        ..parked()
+    })
+}
+
+fn in_netns() -> Attachment {
+    Attachment::Netns(netns("gw"))
+}
+
+fn veth_of(end: &WireEnd) -> &VethEnd {
+    match end {
+        WireEnd::Veth(veth) => veth,
+        WireEnd::Interface(name) => panic!("{name} exists"),
+    }
+}
+
+fn only(wire: &NodeWire) -> &WireCircuit {
+    let [branch] = wire.branches.as_slice() else {
+        panic!("one branch: {wire:?}");
+    };
+    assert!(branch.traffic.is_empty());
+    &branch.circuit
+}
+
+fn prefixes(end: &VethEnd) -> BTreeSet<String> {
+    end.routes.iter().map(|route| route.prefix.to_string()).collect()
+}
+
+fn set(texts: &[&str]) -> BTreeSet<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
+fn what_lies_between_never_shows_at_either_outer_end() {
+    let plain = through(Vec::new(), in_netns());
+    for hops in [
+        vec![hop("fw", Plumbing::Gateway)],
+        vec![hop("tap", Plumbing::Transparent), hop("fw", Plumbing::Gateway)],
+    ] {
+        let wire = through(hops, in_netns());
+        assert_eq!(wire.client, plain.client);
+        assert_eq!(only(&wire).endpoint, only(&plain).endpoint);
+    }
+    assert_eq!(
+        lower(&parked()).client,
+        plain.client,
+        "nor does it show that there is nothing"
+    );
+    assert!(lower(&parked()).branches.is_empty());
+}
+
+#[test]
+fn every_segment_looks_alike() {
+    let wire = through(
+        vec![hop("a", Plumbing::Gateway), hop("b", Plumbing::Gateway)],
+        in_netns(),
+    );
+    let circuit = only(&wire);
+    let [a, b] = circuit.hops.as_slice() else {
+        panic!("{circuit:?}")
+    };
+    let segments = [
+        (&wire.client, &a.inside),
+        (&a.outside, &b.inside),
+        (&b.outside, &circuit.endpoint),
+    ];
+    for (near, far) in segments {
+        let (near, far) = (veth_of(near), veth_of(far));
+        assert_eq!(near.mac, derive_mac(&id(), Side::Client));
+        assert_eq!(far.mac, derive_mac(&id(), Side::Endpoint));
+        assert!(near.neighbours.iter().all(|entry| entry.mac == far.mac));
+        assert!(far.neighbours.iter().all(|entry| entry.mac == near.mac));
+        assert_eq!(
+            prefixes(near),
+            set(&["10.0.0.2/32", "fd00::2/128", "10.9.0.0/16"])
+        );
+        assert_eq!(
+            prefixes(far),
+            set(&["10.0.0.1/32", "fd00::1/128", "192.168.7.0/24"])
+        );
+        assert_eq!((near.neighbours.len(), far.neighbours.len()), (2, 2));
+    }
+    for end in [&a.inside, &a.outside, &b.inside, &b.outside].map(veth_of) {
+        assert!(end.forwards && end.addresses.is_empty(), "{end:?}");
+    }
+    for end in [&wire.client, &circuit.endpoint].map(veth_of) {
+        assert!(!end.forwards && end.addresses.len() == 2, "{end:?}");
+    }
+}
+
+#[test]
+fn a_transparent_function_has_nothing_but_hardware_addresses_of_its_own() {
+    let wire = through(vec![hop("tap", Plumbing::Transparent)], in_netns());
+    let ends = &only(&wire).hops[0];
+    let mut macs = BTreeSet::from([derive_mac(&id(), Side::Client), derive_mac(&id(), Side::Endpoint)]);
+    for end in [&ends.inside, &ends.outside].map(veth_of) {
+        assert!(end.addresses.is_empty() && end.routes.is_empty() && end.neighbours.is_empty());
+        assert!(!end.forwards && macs.insert(end.mac), "{end:?}");
+    }
+}
+
+#[test]
+fn nobody_is_told_the_hardware_address_of_an_existing_interface() {
+    let tap = || Attachment::Interface("nse-1".parse().unwrap());
+    let direct = through(Vec::new(), tap());
+    assert!(veth_of(&direct.client).neighbours.is_empty());
+    let bridged = through(vec![hop("tap", Plumbing::Transparent)], tap());
+    assert!(veth_of(&bridged.client).neighbours.is_empty());
+    let routed = through(vec![hop("fw", Plumbing::Gateway)], tap());
+    assert_eq!(
+        veth_of(&routed.client).neighbours.len(),
+        2,
+        "the gateway's is known"
+    );
+    let fw = &only(&routed).hops[0];
+    assert!(veth_of(&fw.outside).neighbours.is_empty());
+    assert_eq!(veth_of(&fw.inside).neighbours.len(), 2);
+}

@@ -1,0 +1,457 @@
+//! From a plan to the kernel, in a few rounds of one look, one plan of operations and one execution.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use super::{Live, ReconcileError, Reconciler};
+use crate::{
+    apply::{Applied, Place, apply},
+    circuit::Facing,
+    datapath::{Datapath, OpError},
+    desired::{Desired, End, IfName, Wire, WireId},
+    diff::{Laid, diff},
+    linger::{Before, Round},
+    observed::{Look, Observed, Obstacle, Scope, Want},
+    outcome::{Outcome, Postponed, WireFailure},
+    ownership::NodeScope,
+};
+
+/// A wire is made as planned; if that fails, its client's end alone; if that fails, not at all.
+const MAX_ROUNDS: usize = 3;
+
+/// What one reconcile is about.
+pub(super) struct Around<'a> {
+    /// The wires in question, as they shall be.
+    pub(super) plan: &'a Desired,
+    /// As they were, if they were others: their interfaces may have to go.
+    pub(super) before: &'a [Wire],
+    /// Ends that have lingered long enough, with their wires and indexes.
+    pub(super) due: &'a [(IfName, WireId, u32)],
+    /// Whether `plan` is the whole plan.
+    pub(super) everything: bool,
+    /// The wires of `plan` and `before`.
+    pub(super) about: BTreeSet<&'a WireId>,
+}
+
+impl<'a> Around<'a> {
+    /// These wires, and no others.
+    pub(super) fn wires(plan: &'a Desired, before: &'a [Wire]) -> Self {
+        let were = before.iter().map(|wire| &wire.id);
+        Self {
+            about: plan.wires.keys().chain(were).collect(),
+            plan,
+            before,
+            due: &[],
+            everything: false,
+        }
+    }
+
+    fn is_about(&self, id: &WireId) -> bool {
+        self.everything || self.about.contains(id)
+    }
+}
+
+/// What a round has before it.
+struct Sight<'a> {
+    around: &'a Around<'a>,
+    before: &'a BTreeMap<IfName, Before>,
+    observed: &'a Observed,
+    now: Instant,
+}
+
+impl Sight<'_> {
+    /// The same for [`crate::linger`].
+    fn round<'a>(&'a self, scope: &'a NodeScope, wires: &'a [Laid<'a>]) -> Round<'a> {
+        Round {
+            now: self.now,
+            scope,
+            generation: self.observed.generation,
+            wires,
+            before: self.before,
+            observed: self.observed,
+        }
+    }
+}
+
+fn lay_out<'a>(scope: &NodeScope, plan: &'a Desired) -> Vec<Laid<'a>> {
+    plan.wires.values().map(|wire| Laid::new(scope, wire)).collect()
+}
+
+/// What is made of a wire that cannot be made as planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Its client's end, which leads nowhere: it stood before, and shall not change for the client.
+    Parked,
+    /// Nothing.
+    Gone,
+}
+
+/// Why a wire cannot be made as planned, and what is made instead.
+struct Trouble {
+    form: Form,
+    failure: WireFailure,
+}
+
+type Troubles = BTreeMap<WireId, Trouble>;
+
+impl<D: Datapath> Reconciler<D> {
+    /// Makes the wires in question; those that fail are made in a lesser form in a further round.
+    pub(super) fn reconcile(&mut self, around: &Around<'_>, now: Instant) -> Result<Outcome, ReconcileError> {
+        let plan = around.plan;
+        let mut outcome = self.nothing_done();
+        let mut troubles = self.claim(around);
+        let before = ends_before(self.datapath.scope(), around);
+        let mut last = Applied::default();
+        for _ in 0..MAX_ROUNDS {
+            let target = shaped(plan, &troubles);
+            let observed = self.look(&target, around)?;
+            if observed.generation > plan.generation {
+                let (offered, applied) = (plan.generation, observed.generation);
+                return Err(ReconcileError::OlderGeneration { offered, applied });
+            }
+            let all_there_is = Sight {
+                around,
+                before: &before,
+                observed: &observed,
+                now,
+            };
+            self.note_obstacles(&target, &all_there_is, &mut troubles);
+            let target = shaped(plan, &troubles);
+            last = self.carry_out(&target, &all_there_is, &troubles);
+            if let Some(error) = last.flip_error {
+                return Err(ReconcileError::Flip {
+                    generation: plan.generation,
+                    error,
+                });
+            }
+            outcome.operations += last.done;
+            if !note_failures(self.datapath.scope(), &target, &observed, &last, &mut troubles) {
+                break;
+            }
+        }
+        outcome.postponed = leftovers(&last);
+        self.generation = plan.generation;
+        outcome.generation = plan.generation;
+        self.remember(around, &last.places, &troubles, &mut outcome);
+        outcome.failures = troubles.into_values().map(|trouble| trouble.failure).collect();
+        Ok(outcome)
+    }
+
+    /// Notes what stands in the way of wires. What nobody wants any more does not: it makes way.
+    fn note_obstacles(&self, target: &Desired, sight: &Sight<'_>, troubles: &mut Troubles) {
+        let scope = self.datapath.scope();
+        let wires = lay_out(scope, target);
+        let unwanted = self.lingering.unwanted(&sight.round(scope, &wires));
+        let mut found = Vec::new();
+        for laid in &wires {
+            let gives_way = |end: &End, obstacle: &Obstacle| {
+                matches!(obstacle, Obstacle::NameTaken { .. }) && unwanted.hold(scope, end)
+            };
+            if let Some((end, obstacle)) = laid.obstacle(scope, sight.observed, gives_way) {
+                let form = if end > 0 && stands(laid, sight.observed) {
+                    Form::Parked
+                } else {
+                    Form::Gone
+                };
+                found.push((laid.wire.id.clone(), form, obstacle));
+            }
+        }
+        for (id, form, obstacle) in found {
+            let failure = refusal(&id, &obstacle);
+            troubles.entry(id).or_insert(Trouble { form, failure }).form = form;
+        }
+    }
+
+    fn carry_out(&mut self, target: &Desired, sight: &Sight<'_>, troubles: &Troubles) -> Applied {
+        let scope = self.datapath.scope().clone();
+        let wires = lay_out(&scope, target);
+        let leaving = self.lingering.sort(
+            &sight.round(&scope, &wires),
+            |id| troubles.contains_key(id),
+            |id| sight.around.is_about(id),
+        );
+        let steps = diff(&scope, target.generation, &wires, sight.observed, &leaving);
+        apply(
+            &mut self.datapath,
+            &mut self.slots,
+            sight.observed,
+            target.generation,
+            &steps,
+        )
+    }
+
+    /// Looks at everything, or at the interfaces that the wires in question have or had.
+    fn look(&mut self, target: &Desired, around: &Around<'_>) -> Result<Observed, ReconcileError> {
+        let node = self.datapath.scope().clone();
+        let wanted = lay_out(&node, target);
+        let others = self.lingering.in_the_way(&node, &wanted);
+        let lingering = self.lingering.of(|id| around.is_about(id) || others.contains(id));
+        let mut looks = BTreeMap::new();
+        let mut indexes = Vec::new();
+        for (host, wire, index) in lingering.iter().chain(around.due) {
+            looks.insert(host.clone(), look(wire, host, Want::Nothing));
+            indexes.push(*index);
+        }
+        let in_question = around.before.iter().chain(around.plan.wires.values());
+        for wire in in_question {
+            let laid = Laid::new(&node, wire);
+            for (facing, host) in laid.ends() {
+                if !self.is_claimed(facing, &wire.id) {
+                    looks.insert(host.clone(), look(&wire.id, host, Want::Nothing));
+                }
+            }
+            let live = self.live.get(&wire.id);
+            let places = live.into_iter().flat_map(|live| live.places.iter().flatten());
+            indexes.extend(places.map(|place| place.index));
+        }
+        for laid in &wanted {
+            let wire = laid.wire;
+            for (facing, host) in laid.ends() {
+                let want = match facing.end {
+                    End::Veth(end) => Want::Veth(end),
+                    End::Interface(_) => Want::Existing,
+                };
+                if !self.is_claimed(facing, &wire.id) {
+                    looks.insert(host.clone(), look(&wire.id, host, want));
+                }
+            }
+        }
+        let scope = Scope {
+            everything: around.everything,
+            looks: looks.into_values().collect(),
+            indexes,
+        };
+        let observed = self.datapath.observe(&scope)?;
+        if around.everything {
+            self.learn_slots(&observed);
+        }
+        Ok(observed)
+    }
+
+    /// Whether an end is an existing interface that another wire has.
+    fn is_claimed(&self, facing: &Facing<'_>, wire: &WireId) -> bool {
+        match facing.end {
+            End::Interface(end) => self.claims.get(&end.name).is_some_and(|by| by != wire),
+            End::Veth(_) => false,
+        }
+    }
+
+    /// Notes which wire has which existing interface; wires that name one that another wire has are refused.
+    fn claim(&mut self, around: &Around<'_>) -> Troubles {
+        let plan = around.plan;
+        if around.everything {
+            self.claims
+                .retain(|name, by| plan.wires.get(by).is_some_and(|wire| names(wire, name)));
+        }
+        for wire in around.before {
+            for name in existing(wire) {
+                let kept = plan.wires.get(&wire.id).is_some_and(|now| names(now, name));
+                if !kept && self.claims.get(name) == Some(&wire.id) {
+                    self.claims.remove(name);
+                }
+            }
+        }
+        let mut refused = BTreeMap::new();
+        for wire in plan.wires.values() {
+            for name in existing(wire) {
+                let by = self.claims.entry(name.clone()).or_insert_with(|| wire.id.clone());
+                if *by != wire.id {
+                    let obstacle = Obstacle::InterfaceBusy {
+                        name: name.clone(),
+                        by: by.clone(),
+                    };
+                    let stood = self.live.get(&wire.id).and_then(|live| *live.places.first()?);
+                    let trouble = Trouble {
+                        form: match stood {
+                            Some(_) if !is_client(wire, name) => Form::Parked,
+                            _ => Form::Gone,
+                        },
+                        failure: refusal(&wire.id, &obstacle),
+                    };
+                    // The client's end is the first one, and the worst to miss.
+                    refused.entry(wire.id.clone()).or_insert(trouble);
+                }
+            }
+        }
+        // Of a refused wire there is at most the client's end.
+        self.claims.retain(|name, by| match refused.get(by) {
+            None => true,
+            Some(Trouble { form, .. }) => {
+                *form == Form::Parked && plan.wires.get(by).is_some_and(|wire| is_client(wire, name))
+            }
+        });
+        refused
+    }
+
+    /// Remembers how the wires stand and notes which ones went down or came back.
+    fn remember(
+        &mut self,
+        around: &Around<'_>,
+        places: &BTreeMap<IfName, Place>,
+        troubles: &Troubles,
+        outcome: &mut Outcome,
+    ) {
+        let node = self.datapath.scope().clone();
+        let wires = &around.plan.wires;
+        for wire in around.before.iter().filter(|wire| !wires.contains_key(&wire.id)) {
+            self.forget(&wire.id);
+        }
+        if around.everything {
+            let gone: Vec<_> = self
+                .live
+                .keys()
+                .filter(|id| !wires.contains_key(*id))
+                .cloned()
+                .collect();
+            for id in &gone {
+                self.forget(id);
+            }
+        }
+        for (id, wire) in wires {
+            let trouble = troubles.get(id);
+            let failure = trouble.map(|trouble| trouble.failure.clone());
+            match (self.forget(id).map(|live| live.failure.is_none()), &failure) {
+                (Some(true), Some(_)) => outcome.lost.push(id.clone()),
+                (Some(false), None) => outcome.restored.push(id.clone()),
+                _ => {}
+            }
+            let is_made = |number: usize| match trouble.map(|trouble| trouble.form) {
+                None => true,
+                Some(Form::Parked) => number == 0,
+                Some(Form::Gone) => false,
+            };
+            let laid = Laid::new(&node, wire);
+            let place = |(number, host): (usize, &IfName)| {
+                let place = places.get(host).copied();
+                place.filter(|_| is_made(number))
+            };
+            let places: Vec<Option<Place>> = laid.hosts.iter().enumerate().map(place).collect();
+            self.by_index
+                .extend(places.iter().flatten().map(|place| (place.index, id.clone())));
+            self.live.insert(id.clone(), Live { places, failure });
+        }
+    }
+
+    fn forget(&mut self, id: &WireId) -> Option<Live> {
+        let live = self.live.remove(id)?;
+        for place in live.places.iter().flatten() {
+            if self.by_index.get(&place.index) == Some(id) {
+                self.by_index.remove(&place.index);
+            }
+        }
+        Some(live)
+    }
+}
+
+fn look<'a>(wire: &'a WireId, host: &IfName, want: Want<'a>) -> Look<'a> {
+    Look {
+        wire,
+        host: host.clone(),
+        want,
+    }
+}
+
+/// The ends that wires had and may not want any more.
+fn ends_before(scope: &NodeScope, around: &Around<'_>) -> BTreeMap<IfName, Before> {
+    let ends = |wire| Before::of(&Laid::new(scope, wire)).collect::<Vec<_>>();
+    around.before.iter().flat_map(ends).collect()
+}
+
+/// The plan with wires that are in trouble in the form that is made of them.
+fn shaped<'a>(plan: &'a Desired, troubles: &Troubles) -> Cow<'a, Desired> {
+    if troubles.is_empty() {
+        return Cow::Borrowed(plan);
+    }
+    let shape = |(id, wire): (&WireId, &Wire)| match troubles.get(id).map(|trouble| trouble.form) {
+        None => Some((id.clone(), wire.clone())),
+        Some(Form::Parked) => Some((id.clone(), wire.parked())),
+        Some(Form::Gone) => None,
+    };
+    Cow::Owned(Desired {
+        generation: plan.generation,
+        wires: plan.wires.iter().filter_map(shape).collect(),
+    })
+}
+
+/// Whether the client's end was in use at this look: then it stays, whatever becomes of the rest.
+fn stands(laid: &Laid<'_>, observed: &Observed) -> bool {
+    let client = laid.hosts.first().and_then(|host| observed.interfaces.get(host));
+    client.is_some_and(|interface| interface.position.is_some())
+}
+
+/// Notes the wires that failed; whether there is another form to try.
+fn note_failures(
+    scope: &NodeScope,
+    target: &Desired,
+    observed: &Observed,
+    applied: &Applied,
+    troubles: &mut Troubles,
+) -> bool {
+    let mut any = false;
+    for (id, error) in &applied.failed {
+        let Some(wire) = target.wires.get(id) else {
+            continue;
+        };
+        any = true;
+        let stands = stands(&Laid::new(scope, wire), observed);
+        troubles
+            .entry(id.clone())
+            .and_modify(|trouble| trouble.form = Form::Gone)
+            .or_insert_with(|| Trouble {
+                form: if stands { Form::Parked } else { Form::Gone },
+                failure: failure(id, error),
+            });
+    }
+    any
+}
+
+/// The existing interfaces that a wire names.
+fn existing(wire: &Wire) -> impl Iterator<Item = &IfName> {
+    wire.ends().filter_map(|end| match end {
+        End::Interface(end) => Some(&end.name),
+        End::Veth(_) => None,
+    })
+}
+
+/// Whether the client's end is this existing interface.
+fn is_client(wire: &Wire, name: &IfName) -> bool {
+    matches!(&wire.client, End::Interface(end) if end.name == *name)
+}
+
+fn names(wire: &Wire, name: &IfName) -> bool {
+    existing(wire).any(|named| named == name)
+}
+
+/// What the last round could not do: what it should have made was tried in every form.
+fn leftovers(applied: &Applied) -> Vec<Postponed> {
+    let wires = applied.failed.iter().map(|(wire, error)| Postponed {
+        wire: Some(wire.clone()),
+        message: error.message.clone(),
+    });
+    let node = applied.node_errors.iter().map(|error| Postponed {
+        wire: None,
+        message: error.message.clone(),
+    });
+    wires.chain(node).collect()
+}
+
+fn refusal(wire: &WireId, obstacle: &Obstacle) -> WireFailure {
+    WireFailure {
+        wire: wire.clone(),
+        kind: obstacle.kind(),
+        message: obstacle.to_string(),
+        field: obstacle.field(),
+    }
+}
+
+fn failure(wire: &WireId, error: &OpError) -> WireFailure {
+    WireFailure {
+        wire: wire.clone(),
+        kind: error.kind,
+        message: error.message.clone(),
+        field: error.field.clone(),
+    }
+}
