@@ -10,6 +10,7 @@
 pub mod frame;
 
 mod bpffs;
+mod counts;
 mod echo;
 mod leftovers;
 mod mac;
@@ -28,6 +29,7 @@ mod time;
 mod udp;
 
 pub use bpffs::BpfFs;
+pub use counts::{Count, Counts};
 pub use echo::{EchoReport, EchoStream, Responder, ResponderId};
 pub use leftovers::{Leftovers, Watch};
 pub use mac::Mac;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -23,7 +23,7 @@ pub struct Monitor {
 
 #[derive(Debug, Default)]
 struct Seen {
-    events: Vec<ConnectionEvent>,
+    events: Vec<(Instant, ConnectionEvent)>,
     /// The stream ended: with this error, or in order.
     end: Option<Option<Status>>,
 }
@@ -35,7 +35,7 @@ impl Monitor {
         let task = runtime().spawn(async move {
             let end = loop {
                 match stream.message().await {
-                    Ok(Some(event)) => lock(&shared).events.push(event),
+                    Ok(Some(event)) => lock(&shared).events.push((Instant::now(), event)),
                     Ok(None) => break None,
                     Err(status) => break Some(status),
                 }
@@ -48,7 +48,25 @@ impl Monitor {
     /// Every event so far.
     #[must_use]
     pub fn events(&self) -> Vec<ConnectionEvent> {
-        lock(&self.seen).events.clone()
+        lock(&self.seen)
+            .events
+            .iter()
+            .map(|(_, event)| event.clone())
+            .collect()
+    }
+
+    /// When the first event after `moment` came that says this of connection `id`, if one did.
+    #[must_use]
+    pub fn heard_since(
+        &self,
+        moment: Instant,
+        id: &str,
+        so: impl Fn(&Connection) -> bool,
+    ) -> Option<Instant> {
+        let seen = lock(&self.seen);
+        let mut later = seen.events.iter().filter(|(at, _)| *at >= moment);
+        let says = |event: &ConnectionEvent| event.connections.get(id).is_some_and(&so);
+        Some(later.find(|(_, event)| says(event))?.0)
     }
 
     /// Whether the stream has ended.

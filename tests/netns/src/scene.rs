@@ -73,7 +73,15 @@ impl Scene {
         label: &str,
         form: impl FnOnce(&str) -> NetworkServiceEndpoint,
     ) -> Result<Server> {
-        let netns = NetNs::new(label)?;
+        self.serve_in(NetNs::new(label)?, form)
+    }
+
+    /// The same in a namespace that is there.
+    pub fn serve_in(
+        &self,
+        netns: NetNs,
+        form: impl FnOnce(&str) -> NetworkServiceEndpoint,
+    ) -> Result<Server> {
         let responder = Responder::start(&netns, PORT)?;
         let registered = self.api.register(form(&netns_url(&netns)))?;
         Ok(Server {

@@ -83,10 +83,13 @@ impl<'a> Watched<'a> {
 
     /// Waits until every stream was answered some times more.
     pub fn wait_for_answers(&self, what: &str) -> Result<()> {
+        self.wait_for(ENOUGH, what)
+    }
+
+    /// Waits until every stream was answered so many times more.
+    pub fn wait_for(&self, count: u64, what: &str) -> Result<()> {
         let before: Vec<u64> = self.streams.iter().map(|(_, stream)| stream.answered()).collect();
-        self.wait(what, |number, stream| {
-            stream.answered() >= before[number] + ENOUGH
-        })
+        self.wait(what, |number, stream| stream.answered() >= before[number] + count)
     }
 
     /// Waits until every stream was answered some times more by this one.
