@@ -47,6 +47,9 @@ pub(crate) struct ConnectionView {
 pub(crate) struct Placement {
     pub(crate) node: String,
     pub(crate) client_netns: String,
+    /// What is proven of the client.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) attested_labels: BTreeMap<String, String>,
     /// Where it leads; none: it is parked.
     pub(crate) branches: Vec<BranchPlacement>,
     /// The endpoints that it is switched to when the first branch fails.
@@ -127,6 +130,7 @@ impl ConnectionView {
         view.placement = Some(Placement {
             node: status.node,
             client_netns: status.client_netns,
+            attested_labels: sorted(status.labels),
             branches: status.branches.into_iter().map(BranchPlacement::from).collect(),
             backup: status.backup,
             generation: status.generation,
@@ -180,6 +184,7 @@ impl ConnectionView {
             pairs.extend([
                 ("Node", or_dash(&placement.node)),
                 ("Client namespace", or_dash(&placement.client_netns)),
+                ("Attested labels", labels(&placement.attested_labels)),
                 ("Leads to", or_dash(&placement.leads_to())),
                 ("Generation", placement.generation.to_string()),
             ]);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tieline_proto::{registry::NetworkServiceEndpoint, tieline::admin::v1::EndpointStatus};
 
 use super::connection::KEPT;
-use super::text::{join, labels, or_dash, remaining, sorted, time};
+use super::text::{self, join, labels, or_dash, remaining, sorted, time};
 use crate::output::{Row, fields};
 
 /// A NetworkServiceEndpoint, where it is, and how long it lives.
@@ -18,6 +18,9 @@ pub(crate) struct EndpointView {
     /// By service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) network_service_labels: BTreeMap<String, BTreeMap<String, String>>,
+    /// What is proven of it, or what the operator who declared it vouches for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) attested_labels: BTreeMap<String, String>,
     pub(crate) node: String,
     pub(crate) attachment: String,
     pub(crate) declared: bool,
@@ -41,6 +44,7 @@ impl EndpointView {
             network_service_labels: labels
                 .map(|(service, value)| (service, sorted(value.labels)))
                 .collect(),
+            attested_labels: sorted(status.labels),
             node: status.node,
             attachment: status.attachment,
             declared: status.declared,
@@ -73,6 +77,7 @@ impl EndpointView {
             ("Kind", "NetworkServiceEndpoint".to_owned()),
             ("Services", self.network_service_names.join("\n")),
             ("Labels", or_dash(&labels.join("\n"))),
+            ("Attested labels", text::labels(&self.attested_labels)),
             ("Node", or_dash(&self.node)),
             ("Attachment", or_dash(&self.attachment)),
             (

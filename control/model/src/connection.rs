@@ -72,6 +72,9 @@ pub struct Connection {
     pub payload: Payload,
     /// What its client says of itself.
     pub labels: Labels,
+    /// What is proven of its client.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub attested: Labels,
     /// Octets.
     pub mtu: Mtu,
     /// Whether it carries packets.

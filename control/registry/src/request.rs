@@ -93,6 +93,7 @@ impl Registry {
         changed.expires = expires;
         changed.path = path_of(&changed, &request.client_name);
         changed.labels = request.labels;
+        changed.attested.clone_from(&caller.labels);
         changed.src_routes = request.src_routes;
         changed.dst_routes = request.dst_routes;
         changed.excluded_prefixes = request.excluded_prefixes;
@@ -163,6 +164,7 @@ impl Registry {
             service: request.service,
             payload: service.payload(),
             labels: request.labels,
+            attested: caller.labels.clone(),
             state: ConnectionState::Pending,
             client: ClientSide {
                 node: caller.node.clone(),

@@ -208,6 +208,7 @@ impl From<&Connection> for proto::ConnectionStatus {
             },
             branches: connection.branches.iter().map(branch_status).collect(),
             backup: connection.backup.as_ref().map(path_texts).unwrap_or_default(),
+            labels: labels_to(&connection.attested),
         }
     }
 }

@@ -190,7 +190,7 @@ prop_compose! {
         };
         let branch = Branch::all(circuit);
         Connection {
-            id: id.parse().unwrap(), service: service.parse().unwrap(), payload, labels,
+            id: id.parse().unwrap(), service: service.parse().unwrap(), payload, attested: labels.clone(), labels,
             mtu: Mtu::parse("m", mtu).unwrap(),
             state: if up { ConnectionState::Up } else { ConnectionState::Down { reason: "x".to_owned() } },
             client: ClientSide { node: node.clone(), netns, interface: "nsm-1".parse().unwrap(), mac: MacAddr(client_mac), addresses: src },

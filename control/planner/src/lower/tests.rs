@@ -36,6 +36,7 @@ fn parked() -> Connection {
         service: "gold".parse().unwrap(),
         payload: Payload::Ip,
         labels: Labels::default(),
+        attested: Labels::default(),
         mtu: Mtu::parse("m", 1500).unwrap(),
         state: ConnectionState::Down {
             reason: "no endpoint".to_owned(),

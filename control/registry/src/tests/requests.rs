@@ -379,3 +379,35 @@ fn endpoints_take_turns() {
         .collect();
     assert_eq!(distinct.len(), 2, "each endpoint counts for itself");
 }
+
+#[test]
+fn what_is_proven_of_a_client_is_kept_apart_from_what_it_says() {
+    let mut bench = Bench::new(vec![service("gold")]);
+    let labels = |value| Labels::parse("l", [("firewall", value)]).unwrap();
+    let ask = |bench: &mut Bench, proven: Labels| {
+        let mut request = request("c1", "gold");
+        request.labels = labels("claimed");
+        let caller = tieline_model::Workload {
+            labels: proven,
+            ..workload(1)
+        };
+        let command = crate::Command::Request {
+            caller,
+            request: Box::new(request),
+        };
+        bench.registry.handle(T0, command).unwrap();
+        let connection = bench.registry.connection(&"c1".parse().unwrap()).unwrap();
+        (connection.labels.clone(), connection.attested.clone())
+    };
+    let nothing = Labels::default();
+    assert_eq!(ask(&mut bench, nothing.clone()), (labels("claimed"), nothing));
+    // A refresh takes what is proven at that moment.
+    assert_eq!(
+        ask(&mut bench, labels("proven")),
+        (labels("claimed"), labels("proven"))
+    );
+    bench.flush();
+    let restored = bench.restored();
+    let connection = restored.connection(&"c1".parse().unwrap()).unwrap();
+    assert_eq!(connection.attested, labels("proven"));
+}

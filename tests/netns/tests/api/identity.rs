@@ -79,3 +79,53 @@ fn a_service_without_endpoints_and_a_client_that_is_the_only_endpoint_are_refuse
     .assert();
     assert_eq!(stage.state(), before);
 }
+
+#[test]
+fn a_label_that_a_client_claims_is_not_one_that_it_carries() {
+    use std::{collections::HashMap, fs};
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("workloads.yaml");
+    fs::write(&file, "workloads: []\n").unwrap();
+    let stage = Stage::with(&["--workloads", file.to_str().unwrap()]);
+    // Written when the node runs already, and in force with the next call.
+    let firewall = format!(
+        "workloads:\n- {{netns: {{name: {}}}, labels: {{firewall: \"true\"}}}}\n",
+        stage.second.name()
+    );
+    fs::write(&file, firewall).unwrap();
+    let claimed = HashMap::from([("firewall".to_owned(), "true".to_owned())]);
+    for (id, netns) in [("claims", &stage.client), ("is", &stage.second)] {
+        let mut request = request(id, SERVICE, &netns_url(netns));
+        request.connection.as_mut().unwrap().labels.clone_from(&claimed);
+        stage.api.request(request).unwrap();
+    }
+    let proven = |id: &str| {
+        let connections = stage.api.connections().unwrap();
+        let found = connections
+            .into_iter()
+            .find(|one| one.connection.as_ref().unwrap().id == id);
+        let found = found.unwrap();
+        let said = found.connection.unwrap().labels;
+        assert_eq!(said, claimed, "its own word is kept as such");
+        found.labels
+    };
+    assert_eq!(proven("claims"), HashMap::new());
+    assert_eq!(proven("is"), claimed);
+    let shown = stage
+        .node
+        .command(&["describe", "connection", "is", "-o", "json"])
+        .unwrap()
+        .output()
+        .unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["attested_labels"]["firewall"], "true");
+    // A file that turns bad is told, and changes nobody.
+    fs::write(&file, "workloads: [{}]\n").unwrap();
+    let mut again = request("is", SERVICE, &netns_url(&stage.second));
+    again.connection.as_mut().unwrap().labels.clone_from(&claimed);
+    stage.api.request(again).unwrap();
+    assert_eq!(proven("is"), claimed);
+    let sources = stage.api.node().unwrap().label_sources;
+    assert!(sources[0].error.contains("every workload"), "{sources:?}");
+}
