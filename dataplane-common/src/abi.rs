@@ -6,12 +6,17 @@
 
 mod event;
 mod macros;
+mod split;
 mod wire;
 
 pub use event::{EVENT_SNAPSHOT_LEN, Event};
 pub use macros::Plain;
+pub use split::{
+    AddressWords, FlowKey, FlowPin, MAX_BRANCHES, MAX_RULES, Shares, Split, SplitBranch, SplitFlags,
+    SplitRule, address_words, mapped_words,
+};
 pub use wire::{Generation, Hop, HopKind, Position, PositionFlags, WireCounters};
 
 /// Version of everything in this module. It is part of the pin path, so an agent never reuses maps of another
 /// layout. `cargo xtask tidy` fails when the layout changes and this number does not.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -6,6 +6,10 @@ pub const DEFAULT_MAX_WIRES: u32 = 16_384;
 pub const MAX_WIRES: u32 = 262_144;
 /// Positions per wire: one at each end.
 pub const POSITIONS_PER_WIRE: u32 = 2;
+/// Splits per wire that the table has room for, on average over all wires. Room costs memory only where it is used.
+pub const SPLITS_PER_WIRE: u32 = 2;
+/// Flows of split wires that a node remembers. Beyond it, the one that was seen least recently is forgotten.
+pub const MAX_FLOWS: u32 = 65_536;
 /// The agent gives the interfaces that it makes indexes from here on, so that the kernel programs find their positions
 /// by subtraction instead of a hash. The kernel's own choice counts up from 1 and does not come here.
 pub const OWN_INDEX_BASE: u32 = 0x4000_0000;
@@ -30,7 +34,7 @@ const _: () = assert!(OWN_INDEX_BASE + MAX_WIRES * POSITIONS_PER_WIRE <= i32::MA
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{Position, WireCounters};
+    use crate::abi::{FlowKey, FlowPin, Position, WireCounters};
 
     /// Kernel memory of one hash element besides key and value (`struct htab_elem`), in bytes.
     const HASH_ELEMENT_OVERHEAD: usize = 48;
@@ -38,11 +42,18 @@ mod tests {
     #[test]
     fn the_default_tables_stay_below_five_mebibytes_on_two_processors() {
         let positions = usize::try_from(DEFAULT_MAX_WIRES * POSITIONS_PER_WIRE).unwrap();
-        let per_position = HASH_ELEMENT_OVERHEAD + 8 + size_of::<Position>() + 2 * size_of::<WireCounters>();
+        let liveness = size_of::<u64>();
+        let per_position =
+            HASH_ELEMENT_OVERHEAD + 8 + size_of::<Position>() + 2 * size_of::<WireCounters>() + liveness;
         assert!(
             positions * per_position < 5 * 1024 * 1024,
             "{}",
             positions * per_position
         );
+    }
+    #[test]
+    fn the_table_of_flows_stays_below_eight_mebibytes() {
+        let flow = HASH_ELEMENT_OVERHEAD + size_of::<FlowKey>() + size_of::<FlowPin>();
+        assert!(usize::try_from(MAX_FLOWS).unwrap() * flow < 8 * 1024 * 1024);
     }
 }

@@ -5,9 +5,9 @@
 #[must_use = "a verdict that is not returned to the kernel loses the decision"]
 pub enum Verdict {
     /// Hand the packet to the namespace behind the veth whose host end has this index.
-    RedirectPeer(u32),
+    RedirectPeer(u32, Reason),
     /// Send the packet out of the interface with this index.
-    RedirectEgress(u32),
+    RedirectEgress(u32, Reason),
     /// Drop the packet.
     Drop(Reason),
 }
@@ -18,8 +18,7 @@ impl Verdict {
     #[inline(always)]
     pub const fn reason(self) -> Reason {
         match self {
-            Self::RedirectPeer(_) | Self::RedirectEgress(_) => Reason::Forwarded,
-            Self::Drop(reason) => reason,
+            Self::RedirectPeer(_, reason) | Self::RedirectEgress(_, reason) | Self::Drop(reason) => reason,
         }
     }
 }
@@ -76,6 +75,12 @@ reasons! {
     VlanTagged = 4, "vlan_tagged", "Use a NetworkService with payload ETHERNET if the workload needs VLANs.";
     /// The wire is parked: no endpoint serves it now.
     Parked = 5, "parked", "Find out with `tieline get connections` why the wire has no endpoint; it forwards again, by the same interface, as soon as one serves it.";
+    /// The packet was forwarded by a branch that its flow may leave again: the table of flows had no room for it.
+    Unpinned = 6, "unpinned", "Nothing, as long as rules and weights stay as they are. If it keeps growing, fewer wires of this node should have branches.";
+    /// The fragment was forwarded by the branch that its addresses give: the first fragment, which names the flow, was not seen before it.
+    FragmentAlone = 7, "fragment_alone", "If it keeps growing, fragments arrive out of order: lower the MTU of the sender, or do not split this traffic by port.";
+    /// The packet answered a probe of the agent, which has noted it; it was not for the workload.
+    ProbeReply = 8, "probe_reply", "Nothing: this is how endpoints are found alive.";
 }
 
 impl Reason {
@@ -91,6 +96,16 @@ impl Reason {
         }
         highest + 1
     };
+
+    /// Whether the packet got lost: neither handed on nor an answer to the agent.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_loss(self) -> bool {
+        match self {
+            Self::Forwarded | Self::Unpinned | Self::FragmentAlone | Self::ProbeReply => false,
+            Self::Unwired | Self::Inactive | Self::NotIp | Self::VlanTagged | Self::Parked => true,
+        }
+    }
 
     /// The number that stands for this reason in counters and events.
     #[must_use]
@@ -121,9 +136,15 @@ mod tests {
     }
 
     #[test]
-    fn only_drops_count_a_drop_reason() {
-        assert_eq!(Verdict::RedirectPeer(1).reason(), Reason::Forwarded);
-        assert_eq!(Verdict::RedirectEgress(1).reason(), Reason::Forwarded);
+    fn each_verdict_counts_its_own_reason() {
+        assert_eq!(
+            Verdict::RedirectPeer(1, Reason::Forwarded).reason(),
+            Reason::Forwarded
+        );
+        assert_eq!(
+            Verdict::RedirectEgress(1, Reason::Unpinned).reason(),
+            Reason::Unpinned
+        );
         assert_eq!(Verdict::Drop(Reason::NotIp).reason(), Reason::NotIp);
     }
 }

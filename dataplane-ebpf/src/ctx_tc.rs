@@ -1,12 +1,17 @@
 //! The classifier's context: the only file that reads `__sk_buff` and packet memory.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, TC_ACT_SHOT},
     helpers::generated::{bpf_redirect, bpf_redirect_peer, bpf_skb_load_bytes},
     programs::TcContext,
 };
-use dataplane_common::abi::EVENT_SNAPSHOT_LEN;
+use dataplane_common::{
+    abi::EVENT_SNAPSHOT_LEN,
+    flow::{Family, Octets},
+};
 
 /// EtherTypes as they stand in `__sk_buff::protocol`: network order in the low 16 bits.
 mod protocol {
@@ -25,6 +30,18 @@ impl TcFrame {
     #[inline(always)]
     pub(crate) fn new(ctx: TcContext) -> Self {
         Self { ctx }
+    }
+
+    /// The same frame, in a function that is not inlined: the verifier knows the context when it is passed as it is.
+    #[inline(always)]
+    pub(crate) fn again(ctx: *mut __sk_buff) -> Self {
+        Self::new(TcContext::new(ctx))
+    }
+
+    /// What [`Self::again`] takes.
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> *mut __sk_buff {
+        self.ctx.skb.skb
     }
 
     /// The context, for the logger.
@@ -69,6 +86,36 @@ impl TcFrame {
             self.skb().protocol,
             protocol::IPV4 | protocol::IPV6 | protocol::ARP
         )
+    }
+
+    /// The network protocol, if it is IP and directly behind the Ethernet header.
+    #[inline(always)]
+    pub(crate) fn family(&self) -> Option<Family> {
+        match self.skb().protocol {
+            _ if self.has_vlan_tag() => None,
+            protocol::IPV4 => Some(Family::V4),
+            protocol::IPV6 => Some(Family::V6),
+            _ => None,
+        }
+    }
+
+    /// The octets at `at`, as many as a `T` has, which must be made of octets alone.
+    #[inline(always)]
+    fn load<T>(&self, at: u32) -> Option<T> {
+        let mut octets = MaybeUninit::<T>::uninit();
+        #[expect(unsafe_code, clippy::cast_possible_truncation, reason = "helper call")]
+        // SAFETY: the destination has room for that many octets, which the verifier checks again.
+        let done = unsafe {
+            bpf_skb_load_bytes(
+                self.ctx.as_ptr(),
+                at,
+                octets.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+            )
+        };
+        // SAFETY: the helper has written all of it if it says so, and any octets are a valid `T`.
+        #[expect(unsafe_code, reason = "filled by a helper")]
+        (done == 0).then(|| unsafe { octets.assume_init() })
     }
 
     /// Copies the beginning of the frame; returns how many octets.
@@ -116,6 +163,27 @@ impl TcFrame {
     #[inline(always)]
     pub(crate) fn drop(self) -> i32 {
         TC_ACT_SHOT
+    }
+}
+
+impl Octets for TcFrame {
+    #[inline(always)]
+    fn octets<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        // Aligned, so that words are read as words; and without padding, for the compiler would read that as well, and
+        // verifiers before Linux 6.3 refuse to read what was not written.
+        #[repr(align(8))]
+        struct Long<const N: usize>([u8; N]);
+        #[repr(align(4))]
+        struct Short<const N: usize>([u8; N]);
+        const {
+            assert!(N.is_multiple_of(4), "whole words");
+            assert!(N <= 64, "the stack is small");
+        }
+        if N.is_multiple_of(8) {
+            self.load::<Long<N>>(at).map(|long| long.0)
+        } else {
+            self.load::<Short<N>>(at).map(|short| short.0)
+        }
     }
 }
 

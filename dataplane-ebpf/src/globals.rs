@@ -11,8 +11,21 @@ use aya_ebpf::Global;
 #[expect(unsafe_code, reason = "the loader finds the constant by name and section")]
 static TL_EVENT_SAMPLE: Global<u32> = Global::new(0);
 
+/// What the data of the node's probes begins with, in memory order; 0: the node does not probe. In a section of its own,
+/// like the constant above.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.probe")]
+#[expect(unsafe_code, reason = "the loader finds the constant by name and section")]
+static TL_PROBE_COOKIE: Global<u64> = Global::new(0);
+
 /// See [`TL_EVENT_SAMPLE`].
 #[inline(always)]
 pub(crate) fn event_sample() -> u32 {
     TL_EVENT_SAMPLE.load()
+}
+
+/// See [`TL_PROBE_COOKIE`].
+#[inline(always)]
+pub(crate) fn probe_cookie() -> u64 {
+    TL_PROBE_COOKIE.load()
 }

@@ -1,6 +1,6 @@
 //! Tieline's kernel programs: thin hooks that turn a [`Verdict`] into a return code.
 //!
-//! The logic is one file per packet path (`wire.rs`), map statics are in `maps.rs`, load-time constants in
+//! The logic is one file per packet path (`wire.rs`, `split.rs`, `probe.rs`), map statics are in `maps.rs`, load-time constants in
 //! `globals.rs`, and the only access to packet and context memory in `ctx_tc.rs`.
 //!
 //! [`Verdict`]: dataplane_common::Verdict
@@ -14,6 +14,10 @@ mod ctx_tc;
 mod globals;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod probe;
+#[cfg(target_arch = "bpf")]
+mod split;
 #[cfg(target_arch = "bpf")]
 mod trace;
 #[cfg(target_arch = "bpf")]
@@ -31,8 +35,8 @@ mod entry {
     pub(crate) fn wire_ingress(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
         match wire::ingress(&frame) {
-            Verdict::RedirectPeer(ifindex) => frame.redirect_peer(ifindex),
-            Verdict::RedirectEgress(ifindex) => frame.redirect_egress(ifindex),
+            Verdict::RedirectPeer(ifindex, _) => frame.redirect_peer(ifindex),
+            Verdict::RedirectEgress(ifindex, _) => frame.redirect_egress(ifindex),
             Verdict::Drop(_) => frame.drop(),
         }
     }

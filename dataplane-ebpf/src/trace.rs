@@ -5,7 +5,7 @@ use dataplane_common::Reason;
 
 use crate::{ctx_tc::TcFrame, globals, maps};
 
-/// Sends an event for every drop and for each n-th forwarded frame, if sampling is on. `count` is the reason's
+/// Sends an event for every lost frame and for each n-th of the others, if sampling is on. `count` is the reason's
 /// count on this CPU, so no other state is needed to take each n-th.
 #[inline(always)]
 pub(crate) fn sample(frame: &TcFrame, reason: Reason, count: u64) {
@@ -15,7 +15,7 @@ pub(crate) fn sample(frame: &TcFrame, reason: Reason, count: u64) {
     if every == 0 {
         return;
     }
-    if !matches!(reason, Reason::Forwarded) || count.is_multiple_of(u64::from(every)) {
+    if reason.is_loss() || count.is_multiple_of(u64::from(every)) {
         send(frame, reason);
     }
 }

@@ -2,10 +2,10 @@
 
 use dataplane_common::{
     Reason, Verdict,
-    abi::{HopKind, Position},
+    abi::{HopKind, Position, PositionFlags},
 };
 
-use crate::{account, ctx_tc::TcFrame, maps, trace};
+use crate::{account, ctx_tc::TcFrame, maps, probe, split, trace};
 
 /// Decides about a frame, counts it, and reports it if it is sampled.
 #[inline(always)]
@@ -28,22 +28,38 @@ fn decide(frame: &TcFrame) -> Verdict {
     }
     let hop = entry.hop_at(maps::generation());
     let verdict = match hop.kind() {
-        HopKind::Peer => Verdict::RedirectPeer(hop.ifindex),
-        HopKind::Egress => Verdict::RedirectEgress(hop.ifindex),
+        HopKind::Peer => Verdict::RedirectPeer(hop.ifindex, Reason::Forwarded),
+        HopKind::Egress => Verdict::RedirectEgress(hop.ifindex, Reason::Forwarded),
+        HopKind::Split => split::verdict(frame, hop.ifindex),
         HopKind::Parked => return Verdict::Drop(Reason::Parked),
         HopKind::None if position.is_absent() => return Verdict::Drop(Reason::Unwired),
         HopKind::None => return Verdict::Drop(Reason::Inactive),
     };
-    account::wire(position.slot, frame.len());
+    if !matches!(verdict, Verdict::Drop(_)) {
+        account::wire(position.slot, frame.len());
+    }
     verdict
 }
 
-/// Why this frame may not enter a wire of this payload.
+/// Why this frame goes no further. What most positions are is compared first, and whole: whatever else a position may be
+/// costs them nothing.
 #[inline(always)]
 fn refusal(frame: &TcFrame, position: &Position) -> Option<Reason> {
-    if !position.is_ip_only() {
-        None
-    } else if frame.has_vlan_tag() {
+    const IP: u32 = PositionFlags::IP_PAYLOAD.bits();
+    const ETHERNET: u32 = PositionFlags::ETHERNET_PAYLOAD.bits();
+    match position.flags {
+        IP => no_ip(frame),
+        ETHERNET => None,
+        _ if probe::is_reply(frame, position) => Some(Reason::ProbeReply),
+        _ if position.is_ip_only() => no_ip(frame),
+        _ => None,
+    }
+}
+
+/// Why this frame may not enter a wire that carries IP.
+#[inline(always)]
+fn no_ip(frame: &TcFrame) -> Option<Reason> {
+    if frame.has_vlan_tag() {
         Some(Reason::VlanTagged)
     } else if !frame.is_ip_or_arp() {
         Some(Reason::NotIp)

@@ -1,8 +1,10 @@
 //! The kernel behind a small trait, so that everything above it runs on an in-memory fake as well.
 
+use std::collections::BTreeMap;
+
 use dataplane_common::{
     Reason,
-    abi::{Generation, Position, WireCounters},
+    abi::{FlowKey, FlowPin, Generation, Position, Split, WireCounters},
 };
 
 use crate::{
@@ -92,6 +94,25 @@ pub trait Datapath: Send {
 
     /// Takes forwarding entries away; one that is not there counts as taken away.
     fn delete_positions(&mut self, indexes: &[u32]) -> Results<()>;
+
+    /// Every split in the table, by number.
+    fn splits(&self) -> Result<BTreeMap<u32, Split>, ObserveError>;
+
+    /// Writes splits that nothing leads to yet, by number.
+    fn write_splits(&mut self, splits: &[(u32, Split)]) -> Results<()>;
+
+    /// Takes splits away that nothing leads to any more; one that is not there counts as taken away.
+    fn delete_splits(&mut self, numbers: &[u32]) -> Results<()>;
+
+    /// How many of the flows for which `counts` holds go by each branch: by scope and id of the branch.
+    fn count_flows(
+        &self,
+        counts: &dyn Fn(&FlowKey, &FlowPin) -> bool,
+    ) -> Result<BTreeMap<(u64, u32), u32>, ObserveError>;
+
+    /// When a reply to a probe came in at the positions with these slots, in order: nanoseconds of `CLOCK_MONOTONIC`; 0:
+    /// never. A slot may still have the time of the position that had it before.
+    fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError>;
 
     /// Writes the generation word.
     fn set_generation(&mut self, generation: Generation) -> Result<(), OpError>;

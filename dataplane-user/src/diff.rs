@@ -376,7 +376,7 @@ const fn hop_kind(payload: Payload, to: &End) -> HopKind {
     }
 }
 
-/// The hop of this kind to this interface.
+/// The hop of this kind to this interface, or to the split of this number.
 #[must_use]
 pub const fn hop(kind: HopKind, index: u32) -> Hop {
     match kind {
@@ -384,6 +384,7 @@ pub const fn hop(kind: HopKind, index: u32) -> Hop {
         HopKind::Parked => Hop::PARKED,
         HopKind::Peer => Hop::peer(index),
         HopKind::Egress => Hop::egress(index),
+        HopKind::Split => Hop::split(index),
     }
 }
 

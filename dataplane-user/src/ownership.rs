@@ -37,6 +37,13 @@ impl NodeScope {
             Self(format!("{:016x}", hash(&[node.as_bytes()])))
         }
     }
+
+    /// What the node's probes carry, in memory order: never 0. It tells a probe's reply from a workload's own traffic; it
+    /// need not be secret, for who answers with it only says that it is alive.
+    #[must_use]
+    pub fn cookie(&self) -> u64 {
+        hash(&[self.0.as_bytes(), b"probe"]) | 1
+    }
 }
 
 impl fmt::Display for NodeScope {

@@ -16,13 +16,16 @@ pub enum HopKind {
     Egress,
     /// Nowhere, as planned: the wire has no endpoint now.
     Parked,
+    /// By one of several hops, chosen for each flow: see [`Split`](super::Split).
+    Split,
 }
 
 abi_struct! {
     /// One step of a wire: the interface that the packet leaves by.
     #[derive(Default, PartialOrd, Ord)]
     pub struct Hop = 8 {
-        /// Index of the target interface in the agent's network namespace; 0 where the hop leads nowhere.
+        /// Index of the target interface in the agent's network namespace; the number of the split for
+        /// [`HopKind::Split`]; 0 where the hop leads nowhere.
         pub ifindex: u32,
         /// A [`HopKind`] as a number; an unknown number means [`HopKind::None`].
         pub kind: u32,
@@ -40,6 +43,7 @@ impl Hop {
     const PEER: u32 = 1;
     const EGRESS: u32 = 2;
     const NOWHERE: u32 = 3;
+    const SPLIT: u32 = 4;
 
     /// Into the namespace behind the veth whose host end is `ifindex`.
     #[must_use]
@@ -56,6 +60,15 @@ impl Hop {
         Self {
             ifindex,
             kind: Self::EGRESS,
+        }
+    }
+
+    /// By split number `split`.
+    #[must_use]
+    pub const fn split(split: u32) -> Self {
+        Self {
+            ifindex: split,
+            kind: Self::SPLIT,
         }
     }
 
@@ -80,6 +93,7 @@ impl Hop {
             Self::PEER => HopKind::Peer,
             Self::EGRESS => HopKind::Egress,
             Self::NOWHERE => HopKind::Parked,
+            Self::SPLIT => HopKind::Split,
             _ => HopKind::None,
         }
     }
@@ -94,6 +108,14 @@ impl PositionFlags {
     pub const IP_PAYLOAD: Self = Self(1);
     /// The wire carries Ethernet: every frame.
     pub const ETHERNET_PAYLOAD: Self = Self(0);
+    /// Replies to the agent's probes may come in here: they are noted and go no further.
+    pub const PROBED: Self = Self(2);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 
     /// The bits as they are stored in [`Position::flags`].
     #[must_use]
@@ -212,11 +234,18 @@ impl Position {
         self.writes_in_place(&never)
     }
 
+    /// Whether all of `flags` are set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(&self, flags: PositionFlags) -> bool {
+        self.flags & flags.bits() == flags.bits()
+    }
+
     /// Whether only untagged ARP, IPv4 and IPv6 frames may enter.
     #[must_use]
     #[inline(always)]
     pub const fn is_ip_only(&self) -> bool {
-        self.flags & PositionFlags::IP_PAYLOAD.bits() != 0
+        self.has(PositionFlags::IP_PAYLOAD)
     }
 }
 
@@ -241,7 +270,8 @@ mod tests {
             Just(Hop::NONE),
             Just(Hop::PARKED),
             (1..u32::MAX).prop_map(Hop::peer),
-            (1..u32::MAX).prop_map(Hop::egress)
+            (1..u32::MAX).prop_map(Hop::egress),
+            (1..u32::MAX).prop_map(Hop::split)
         ]
     }
 
@@ -254,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_unknown_hop_kind_leads_nowhere() {
-        for kind in 4..=1000 {
+        for kind in 5..=1000 {
             assert_eq!(Hop { ifindex: 7, kind }.kind(), HopKind::None);
         }
     }

@@ -60,6 +60,7 @@ impl Config {
             bpffs: self.bpffs.clone(),
             max_wires: self.max_wires,
             event_sample: self.event_sample,
+            probe: true,
             backend: self.attach,
         }
     }

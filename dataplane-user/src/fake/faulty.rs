@@ -1,8 +1,10 @@
 //! A datapath that refuses operations at a chosen point.
 
+use std::collections::BTreeMap;
+
 use dataplane_common::{
     Reason,
-    abi::{Generation, Position, WireCounters},
+    abi::{FlowKey, FlowPin, Generation, Position, Split, WireCounters},
 };
 
 use crate::{
@@ -135,6 +137,29 @@ impl<D: Datapath> Datapath for Faulty<D> {
 
     fn delete_positions(&mut self, indexes: &[u32]) -> Results<()> {
         self.one_by_one(indexes, D::delete_positions)
+    }
+
+    fn splits(&self) -> Result<BTreeMap<u32, Split>, ObserveError> {
+        self.inner.splits()
+    }
+
+    fn write_splits(&mut self, splits: &[(u32, Split)]) -> Results<()> {
+        self.one_by_one(splits, D::write_splits)
+    }
+
+    fn delete_splits(&mut self, numbers: &[u32]) -> Results<()> {
+        self.one_by_one(numbers, D::delete_splits)
+    }
+
+    fn count_flows(
+        &self,
+        counts: &dyn Fn(&FlowKey, &FlowPin) -> bool,
+    ) -> Result<BTreeMap<(u64, u32), u32>, ObserveError> {
+        self.inner.count_flows(counts)
+    }
+
+    fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError> {
+        self.inner.alive(slots)
     }
 
     fn set_generation(&mut self, generation: Generation) -> Result<(), OpError> {

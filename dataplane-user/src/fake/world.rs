@@ -9,7 +9,7 @@ use std::{
 
 use dataplane_common::{
     Reason,
-    abi::{Generation, Hop, HopKind, Position, WireCounters},
+    abi::{FlowKey, FlowPin, Generation, Hop, HopKind, Position, Split, WireCounters},
 };
 
 use crate::{
@@ -34,6 +34,9 @@ pub struct Fake {
     attached: BTreeSet<IfName>,
     promoted: BTreeSet<IfName>,
     counters: BTreeMap<u32, WireCounters>,
+    splits: BTreeMap<u32, Split>,
+    flows: BTreeMap<FlowKey, FlowPin>,
+    alive: BTreeMap<u32, u64>,
 }
 
 /// An interface of the agent's namespace.
@@ -68,6 +71,9 @@ impl Fake {
             attached: BTreeSet::new(),
             promoted: BTreeSet::new(),
             counters: BTreeMap::new(),
+            splits: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            alive: BTreeMap::new(),
         }
     }
 
@@ -91,6 +97,16 @@ impl Fake {
             path: path.clone(),
             id: *id,
         })
+    }
+
+    /// A flow is seen at a split position.
+    pub fn add_flow(&mut self, key: FlowKey, pin: FlowPin) {
+        self.flows.insert(key, pin);
+    }
+
+    /// A reply to a probe comes in at the position with this slot.
+    pub fn add_reply(&mut self, slot: u32, now_ns: u64) {
+        self.alive.insert(slot, now_ns);
     }
 
     /// Somebody else makes an interface in the agent's namespace.
@@ -206,6 +222,7 @@ impl Fake {
                 HopKind::Parked => "parked".to_owned(),
                 HopKind::Peer => format!("peer {}", self.name_of(hop.ifindex)),
                 HopKind::Egress => format!("egress {}", self.name_of(hop.ifindex)),
+                HopKind::Split => format!("split {}", hop.ifindex),
             };
             writeln!(text, "position {at} -> {to} flags={}", position.flags)?;
         }
@@ -525,6 +542,36 @@ impl Datapath for Fake {
     fn delete_positions(&mut self, indexes: &[u32]) -> Results<()> {
         self.positions.retain(|index, _| !indexes.contains(index));
         vec![Ok(()); indexes.len()]
+    }
+
+    fn splits(&self) -> Result<BTreeMap<u32, Split>, ObserveError> {
+        Ok(self.splits.clone())
+    }
+
+    fn write_splits(&mut self, splits: &[(u32, Split)]) -> Results<()> {
+        self.splits.extend(splits.iter().copied());
+        vec![Ok(()); splits.len()]
+    }
+
+    fn delete_splits(&mut self, numbers: &[u32]) -> Results<()> {
+        self.splits.retain(|number, _| !numbers.contains(number));
+        vec![Ok(()); numbers.len()]
+    }
+
+    fn count_flows(
+        &self,
+        counts: &dyn Fn(&FlowKey, &FlowPin) -> bool,
+    ) -> Result<BTreeMap<(u64, u32), u32>, ObserveError> {
+        let mut flows = BTreeMap::new();
+        for (key, pin) in self.flows.iter().filter(|(key, pin)| counts(key, pin)) {
+            *flows.entry((key.scope, pin.branch)).or_default() += 1;
+        }
+        Ok(flows)
+    }
+
+    fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError> {
+        let time = |slot| self.alive.get(slot).copied().unwrap_or(0);
+        Ok(slots.iter().map(time).collect())
     }
 
     fn set_generation(&mut self, generation: Generation) -> Result<(), OpError> {

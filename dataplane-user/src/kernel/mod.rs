@@ -6,11 +6,11 @@ mod indexes;
 mod inside;
 mod look;
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use dataplane_common::{
     Reason,
-    abi::{Generation, Position, WireCounters},
+    abi::{FlowKey, FlowPin, Generation, Position, Split, WireCounters},
 };
 
 use self::indexes::Indexes;
@@ -157,6 +157,40 @@ impl Datapath for Kernel {
                 indexes.get(i).copied().unwrap_or(0)
             )
         })
+    }
+
+    fn splits(&self) -> Result<BTreeMap<u32, Split>, ObserveError> {
+        let splits = self.loaded.splits.all().map_err(unreadable("the splits"))?;
+        Ok(splits.into_iter().collect())
+    }
+
+    fn write_splits(&mut self, splits: &[(u32, Split)]) -> Results<()> {
+        let put = |(number, split): &(u32, Split)| self.loaded.splits.put(*number, *split);
+        let written = splits.iter().map(put).collect();
+        results(written, |i| {
+            format!("write split {}", splits.get(i).map_or(0, |split| split.0))
+        })
+    }
+
+    fn delete_splits(&mut self, numbers: &[u32]) -> Results<()> {
+        let remove = |number: &u32| self.loaded.splits.remove(*number);
+        let removed = numbers.iter().map(remove).collect();
+        results(removed, |i| {
+            format!("remove split {}", numbers.get(i).copied().unwrap_or(0))
+        })
+    }
+
+    fn count_flows(
+        &self,
+        counts: &dyn Fn(&FlowKey, &FlowPin) -> bool,
+    ) -> Result<BTreeMap<(u64, u32), u32>, ObserveError> {
+        let counted = self.loaded.flows.count(counts);
+        counted.map_err(unreadable("the table of flows"))
+    }
+
+    fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError> {
+        let times = self.loaded.liveness.read(slots);
+        times.map_err(unreadable("the times of replies to probes"))
     }
 
     fn set_generation(&mut self, generation: Generation) -> Result<(), OpError> {

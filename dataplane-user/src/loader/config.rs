@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use dataplane_common::limits::{DEFAULT_MAX_WIRES, MAX_WIRES};
 
+use crate::ownership::NodeScope;
+
 /// How programs are attached to interfaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
@@ -30,6 +32,17 @@ pub struct Config {
     pub event_sample: u32,
     /// How programs are attached.
     pub backend: Backend,
+    /// Whether positions can take replies to probes; without, they pass as any other packet.
+    pub probe: bool,
+}
+
+/// What the programs are told before they are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Constants {
+    /// As in [`names::GLOBAL_EVENT_SAMPLE`](dataplane_common::names::GLOBAL_EVENT_SAMPLE).
+    pub(crate) event_sample: u32,
+    /// As in [`names::GLOBAL_PROBE_COOKIE`](dataplane_common::names::GLOBAL_PROBE_COOKIE).
+    pub(crate) probe_cookie: u64,
 }
 
 impl Config {
@@ -42,6 +55,19 @@ impl Config {
             max_wires: DEFAULT_MAX_WIRES,
             event_sample: 0,
             backend: Backend::Auto,
+            probe: true,
+        }
+    }
+
+    /// What the programs are told: the same after every start, for else every start would replace them.
+    pub(crate) fn constants(&self) -> Constants {
+        Constants {
+            event_sample: self.event_sample,
+            probe_cookie: if self.probe {
+                NodeScope::new(&self.node).cookie()
+            } else {
+                0
+            },
         }
     }
 }

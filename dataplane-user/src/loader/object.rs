@@ -13,7 +13,10 @@ use aya::{
     maps::{Map, MapData, MapInfo, RingBuf},
     programs::{ProgramInfo, SchedClassifier},
 };
-use dataplane_common::{limits::MAX_WIRES, names};
+use dataplane_common::{
+    limits::{MAX_WIRES, POSITIONS_PER_WIRE},
+    names,
+};
 
 use super::{
     Config, LoadError,
@@ -23,7 +26,8 @@ use super::{
 };
 use crate::{
     maps::{
-        Counters, EventReader, GenerationWord, Layout, Mismatch, PINNED, Positions, Reasons, possible_cpus,
+        Counters, EventReader, Flows, GenerationWord, Layout, Liveness, Mismatch, PINNED, Positions, Reasons,
+        Splits, possible_cpus,
     },
     netlink::socket::Netlink,
     sys::bpf,
@@ -39,6 +43,9 @@ pub(crate) struct Loaded {
     pub(crate) generation: GenerationWord,
     pub(crate) counters: Counters,
     pub(crate) reasons: Reasons,
+    pub(crate) splits: Splits,
+    pub(crate) flows: Flows,
+    pub(crate) liveness: Liveness,
     pub(crate) events: Option<EventReader>,
     #[cfg(feature = "trace")]
     #[expect(dead_code, reason = "reading ends with it")]
@@ -63,7 +70,16 @@ pub(crate) fn load(config: &Config, netlink: &mut Netlink) -> Result<Loaded, Loa
         let path = pins.map(layout.name);
         bpf::get_pinned(&path).map_err(LoadError::doing(format!("open the map {}", path.display())))
     };
-    let [own, positions, generation, counters, reasons] = &PINNED;
+    let [
+        own,
+        positions,
+        generation,
+        counters,
+        reasons,
+        splits,
+        flows,
+        liveness,
+    ] = &PINNED;
     let cpus = possible_cpus().map_err(LoadError::doing("count the processors"))?;
     let entries = positions.entries(config.max_wires);
     let use_maps = LoadError::doing("use the pinned maps");
@@ -73,13 +89,16 @@ pub(crate) fn load(config: &Config, netlink: &mut Netlink) -> Result<Loaded, Loa
             GenerationWord::new(open_io(open(generation))?)?,
             Counters::new(open_io(open(counters))?, cpus, entries)?,
             Reasons::new(open_io(open(reasons))?, cpus)?,
+            Splits::new(open_io(open(splits))?, splits.entries(config.max_wires))?,
+            Flows::new(open_io(open(flows))?)?,
+            Liveness::new(open_io(open(liveness))?, entries)?,
         ))
     })();
-    let (positions, generation, counters, reasons) = maps.map_err(use_maps)?;
-    let events = event_reader(&pins.program(config.event_sample));
+    let (positions, generation, counters, reasons, splits, flows, liveness) = maps.map_err(use_maps)?;
+    let events = event_reader(&pins.program(&config.constants()));
     Ok(Loaded {
         #[cfg(feature = "trace")]
-        trace: super::trace::follow(&pins.program(config.event_sample)),
+        trace: super::trace::follow(&pins.program(&config.constants())),
         pins,
         release,
         program,
@@ -88,6 +107,9 @@ pub(crate) fn load(config: &Config, netlink: &mut Netlink) -> Result<Loaded, Loa
         generation,
         counters,
         reasons,
+        splits,
+        flows,
+        liveness,
         events,
     })
 }
@@ -115,7 +137,7 @@ fn prepare_maps(pins: &Pins, max_wires: u32) -> Result<(), LoadError> {
         let compared = layout.compare(&path, max_wires);
         match compared.map_err(LoadError::doing(format!("look at the pin {}", path.display())))? {
             None | Some(Ok(())) => {}
-            Some(Err(Mismatch::Size(entries))) => other_size = Some(entries),
+            Some(Err(Mismatch::Size(wires))) => other_size = Some(wires),
             Some(Err(mismatch @ Mismatch::Layout)) => {
                 return Err(LoadError::ForeignPin {
                     path,
@@ -124,15 +146,15 @@ fn prepare_maps(pins: &Pins, max_wires: u32) -> Result<(), LoadError> {
             }
         }
     }
-    let Some(entries) = other_size else { return Ok(()) };
+    let Some(pinned) = other_size else { return Ok(()) };
     let links = pins
         .links()
         .all()
         .map_err(LoadError::doing("list the pinned links"))?;
     // Host ends have no pins: what is in the tables says whether there are wires.
+    let entries = pinned.saturating_mul(POSITIONS_PER_WIRE);
     let has_wires = has_positions(pins, entries).map_err(LoadError::doing("read the pinned positions"))?;
     if !links.is_empty() || has_wires {
-        let pinned = entries / dataplane_common::limits::POSITIONS_PER_WIRE;
         return Err(LoadError::TableSize {
             path: pins.root().to_owned(),
             pinned,
@@ -155,7 +177,9 @@ fn prepare_maps(pins: &Pins, max_wires: u32) -> Result<(), LoadError> {
 
 fn load_object(config: &Config, pins: &Pins) -> Result<Ebpf, LoadError> {
     let mut loader = EbpfLoader::new();
-    loader.override_global(names::GLOBAL_EVENT_SAMPLE, &config.event_sample, true);
+    let constants = config.constants();
+    loader.override_global(names::GLOBAL_EVENT_SAMPLE, &constants.event_sample, true);
+    loader.override_global(names::GLOBAL_PROBE_COOKIE, &constants.probe_cookie, true);
     for layout in &PINNED {
         loader.map_pin_path(layout.name, pins.map(layout.name));
         loader.map_max_entries(layout.name, layout.entries(config.max_wires));
@@ -213,7 +237,7 @@ fn take_over(
     attachments: &Attachments,
     netlink: &mut Netlink,
 ) -> Result<OwnedFd, LoadError> {
-    let path = pins.program(config.event_sample);
+    let path = pins.program(&config.constants());
     let compare = || LoadError::doing("compare the pinned program");
     if let Ok(pinned) = bpf::get_pinned(&path) {
         let tag = bpf::program_tag(pinned.as_fd()).map_err(compare())?;

@@ -9,7 +9,7 @@ use std::{
 use dataplane_common::{ABI_VERSION, names};
 use nix::fcntl::{Flock, FlockArg};
 
-use super::LoadError;
+use super::{LoadError, config::Constants};
 use crate::desired::IfName;
 
 /// `<bpffs>/tieline/v<ABI>`, locked.
@@ -45,9 +45,15 @@ impl Pins {
     }
 
     /// The program, with the constants that it was loaded with: they are not part of its tag.
-    pub(crate) fn program(&self, event_sample: u32) -> PathBuf {
-        self.programs()
-            .join(format!("{}-sample{event_sample}", names::PROGRAM_WIRE_INGRESS))
+    pub(crate) fn program(&self, constants: &Constants) -> PathBuf {
+        let Constants {
+            event_sample,
+            probe_cookie,
+        } = constants;
+        self.programs().join(format!(
+            "{}-sample{event_sample}-probe{probe_cookie:x}",
+            names::PROGRAM_WIRE_INGRESS
+        ))
     }
 
     pub(crate) fn programs(&self) -> PathBuf {

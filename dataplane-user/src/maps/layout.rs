@@ -4,8 +4,8 @@ use std::{fmt, io, os::fd::AsFd as _, path::Path};
 
 use dataplane_common::{
     Reason,
-    abi::{Generation, Position, WireCounters},
-    limits::POSITIONS_PER_WIRE,
+    abi::{FlowKey, FlowPin, Generation, Position, Split, WireCounters},
+    limits::{MAX_FLOWS, POSITIONS_PER_WIRE, SPLITS_PER_WIRE},
     names,
 };
 
@@ -14,6 +14,7 @@ use crate::sys::bpf;
 const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
+const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
 const BPF_F_NO_PREALLOC: u32 = 1;
 
 /// One pinned map.
@@ -31,18 +32,22 @@ pub(crate) struct Layout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Size {
     Fixed(u32),
-    PerPosition,
+    /// So many for each wire that the node is configured for.
+    PerWire(u32),
 }
 
+const PER_POSITION: Size = Size::PerWire(POSITIONS_PER_WIRE);
+const PER_SPLIT: Size = Size::PerWire(SPLITS_PER_WIRE);
+
 /// Every map that outlives the agent.
-pub(crate) const PINNED: [Layout; 5] = [
+pub(crate) const PINNED: [Layout; 8] = [
     Layout {
         name: names::MAP_OWN_POSITIONS,
         kind: BPF_MAP_TYPE_ARRAY,
         key: size_of::<u32>(),
         value: size_of::<Position>(),
         flags: 0,
-        size: Size::PerPosition,
+        size: PER_POSITION,
     },
     Layout {
         name: names::MAP_POSITIONS,
@@ -50,7 +55,7 @@ pub(crate) const PINNED: [Layout; 5] = [
         key: size_of::<u32>(),
         value: size_of::<Position>(),
         flags: BPF_F_NO_PREALLOC,
-        size: Size::PerPosition,
+        size: PER_POSITION,
     },
     Layout {
         name: names::MAP_GENERATION,
@@ -66,7 +71,7 @@ pub(crate) const PINNED: [Layout; 5] = [
         key: size_of::<u32>(),
         value: size_of::<WireCounters>(),
         flags: 0,
-        size: Size::PerPosition,
+        size: PER_POSITION,
     },
     Layout {
         name: names::MAP_REASONS,
@@ -76,12 +81,36 @@ pub(crate) const PINNED: [Layout; 5] = [
         flags: 0,
         size: Size::Fixed(Reason::COUNT),
     },
+    Layout {
+        name: names::MAP_SPLITS,
+        kind: BPF_MAP_TYPE_HASH,
+        key: size_of::<u32>(),
+        value: size_of::<Split>(),
+        flags: BPF_F_NO_PREALLOC,
+        size: PER_SPLIT,
+    },
+    Layout {
+        name: names::MAP_FLOWS,
+        kind: BPF_MAP_TYPE_LRU_HASH,
+        key: size_of::<FlowKey>(),
+        value: size_of::<FlowPin>(),
+        flags: 0,
+        size: Size::Fixed(MAX_FLOWS),
+    },
+    Layout {
+        name: names::MAP_LIVENESS,
+        kind: BPF_MAP_TYPE_ARRAY,
+        key: size_of::<u32>(),
+        value: size_of::<u64>(),
+        flags: 0,
+        size: PER_POSITION,
+    },
 ];
 
 /// How a pinned map differs from what is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mismatch {
-    /// Only the configured size differs: it holds this many entries.
+    /// Only the configured size differs: it was made for this many wires.
     Size(u32),
     /// Type, key, value, flags or a fixed size differ: not a map of this layout.
     Layout,
@@ -90,7 +119,7 @@ pub(crate) enum Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Size(entries) => write!(f, "it holds {entries} entries"),
+            Self::Size(wires) => write!(f, "it was made for {wires} wires"),
             Self::Layout => f.write_str("its type, key, value or flags differ"),
         }
     }
@@ -101,13 +130,13 @@ impl Layout {
     pub(crate) const fn entries(&self, max_wires: u32) -> u32 {
         match self.size {
             Size::Fixed(entries) => entries,
-            Size::PerPosition => max_wires.saturating_mul(POSITIONS_PER_WIRE),
+            Size::PerWire(entries) => max_wires.saturating_mul(entries),
         }
     }
 
     /// Whether the size follows the configuration.
     pub(crate) fn is_configured(&self) -> bool {
-        self.size == Size::PerPosition
+        !matches!(self.size, Size::Fixed(_))
     }
 
     /// Compares the map that is pinned at `path`; `Ok(None)` when nothing is pinned there.
@@ -127,7 +156,7 @@ impl Layout {
         let entries = self.entries(max_wires);
         Ok(Some(match (same, found.max_entries == entries, self.size) {
             (true, true, _) => Ok(()),
-            (true, false, Size::PerPosition) => Err(Mismatch::Size(found.max_entries)),
+            (true, false, Size::PerWire(entries)) => Err(Mismatch::Size(found.max_entries / entries)),
             _ => Err(Mismatch::Layout),
         }))
     }

@@ -2,17 +2,23 @@
 
 mod counters;
 mod events;
+mod flows;
 mod generation;
 mod layout;
+mod liveness;
 mod positions;
 mod reasons;
+mod splits;
 
 pub(crate) use counters::Counters;
 pub use events::EventReader;
+pub(crate) use flows::Flows;
 pub(crate) use generation::GenerationWord;
 pub(crate) use layout::{Layout, Mismatch, PINNED};
+pub(crate) use liveness::Liveness;
 pub(crate) use positions::Positions;
 pub(crate) use reasons::Reasons;
+pub(crate) use splits::Splits;
 
 /// How many copies a per-CPU map holds of each value: the processors that the kernel may ever bring up.
 pub(crate) fn possible_cpus() -> std::io::Result<usize> {

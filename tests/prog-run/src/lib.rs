@@ -9,7 +9,7 @@ mod context;
 mod event;
 mod loaded;
 
-pub use loaded::{Counters, Loaded, Run};
+pub use loaded::{COOKIE, Counters, Loaded, Run};
 
 /// The program takes the frame away: `TC_ACT_REDIRECT`.
 pub const REDIRECT: u32 = 7;

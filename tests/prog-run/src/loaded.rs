@@ -1,6 +1,6 @@
 //! A private copy of the programs and maps.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -10,12 +10,18 @@ use aya::{
 };
 use dataplane_common::{
     Reason,
-    abi::{Event, Generation, Position, WireCounters},
+    abi::{Event, FlowKey, FlowPin, Generation, Position, Split, WireCounters},
     limits::OWN_INDEX_BASE,
     names,
 };
 
 use crate::{context, event};
+
+/// The probe cookie of every copy.
+pub const COOKIE: [u8; 8] = *b"tl-test!";
+
+/// The same as the word that the programs compare.
+static PROBE_COOKIE: u64 = u64::from_ne_bytes(COOKIE);
 
 /// How many counter slots [`Loaded::counters`] reads.
 const SLOTS: u32 = 16;
@@ -28,6 +34,9 @@ pub struct Loaded {
     generation: Array<MapData, Generation>,
     wire_counters: PerCpuArray<MapData, WireCounters>,
     reasons: PerCpuArray<MapData, u64>,
+    splits: HashMap<MapData, u32, Split>,
+    flows: Option<HashMap<MapData, FlowKey, FlowPin>>,
+    liveness: Array<MapData, u64>,
     events: RingBuf<MapData>,
 }
 
@@ -69,8 +78,29 @@ impl Counters {
 impl Loaded {
     /// Loads the embedded object; `event_sample` as in [`names::GLOBAL_EVENT_SAMPLE`].
     pub fn new(event_sample: u32) -> Result<Self> {
-        let mut ebpf = EbpfLoader::new()
-            .override_global(names::GLOBAL_EVENT_SAMPLE, &event_sample, true)
+        Self::load(EbpfLoader::new().override_global(names::GLOBAL_EVENT_SAMPLE, &event_sample, true))
+    }
+
+    /// Loads the embedded object with a table of flows that has no room for any. `pin` is a path in a bpffs, for the time
+    /// of the call.
+    ///
+    /// The table proper makes room by forgetting; so another one takes its place, which the programs cannot tell.
+    pub fn without_room_for_flows(pin: &Path) -> Result<Self> {
+        let mut full = HashMap::<MapData, FlowKey, FlowPin>::create(1, 0)?;
+        let never = FlowKey {
+            zero: 1,
+            ..FlowKey::default()
+        };
+        full.insert(never, FlowPin::default(), 0)?;
+        full.pin(pin)?;
+        let loaded = Self::load(EbpfLoader::new().map_pin_path(names::MAP_FLOWS, pin));
+        std::fs::remove_file(pin)?;
+        loaded
+    }
+
+    fn load(loader: &mut EbpfLoader<'_>) -> Result<Self> {
+        let mut ebpf = loader
+            .override_global(names::GLOBAL_PROBE_COOKIE, &PROBE_COOKIE, true)
             .load(dataplane_user::OBJECT)
             .context("load the kernel programs: this needs CAP_BPF")?;
         program(&mut ebpf)?
@@ -83,6 +113,9 @@ impl Loaded {
             generation: take(names::MAP_GENERATION)?.try_into()?,
             wire_counters: take(names::MAP_WIRE_COUNTERS)?.try_into()?,
             reasons: take(names::MAP_REASONS)?.try_into()?,
+            splits: take(names::MAP_SPLITS)?.try_into()?,
+            flows: take(names::MAP_FLOWS)?.try_into().ok(),
+            liveness: take(names::MAP_LIVENESS)?.try_into()?,
             events: take(names::MAP_EVENTS)?.try_into()?,
             ebpf,
         })
@@ -107,6 +140,37 @@ impl Loaded {
     /// Sets the node's generation.
     pub fn set_generation(&mut self, generation: Generation) -> Result<()> {
         Ok(self.generation.set(0, generation, 0)?)
+    }
+
+    /// Writes split number `number`.
+    pub fn set_split(&mut self, number: u32, split: Split) -> Result<()> {
+        Ok(self.splits.insert(number, split, 0)?)
+    }
+
+    /// Removes split number `number`.
+    pub fn remove_split(&mut self, number: u32) -> Result<()> {
+        Ok(self.splits.remove(&number)?)
+    }
+
+    /// Every flow in the table.
+    pub fn flows(&self) -> Result<BTreeMap<FlowKey, FlowPin>> {
+        let flows = self.flows.as_ref().context("this copy has no room for flows")?;
+        flows.iter().map(|flow| Ok(flow?)).collect()
+    }
+
+    /// When a reply to a probe came in at the position with this slot, in nanoseconds of `CLOCK_MONOTONIC`; 0: never.
+    pub fn alive(&self, slot: u32) -> Result<u64> {
+        Ok(self.liveness.get(&slot, 0)?)
+    }
+
+    /// How long `wire_ingress` takes for a frame, on average over `repeat` runs.
+    pub fn time(&mut self, ifindex: u32, frame: &[u8], repeat: u32) -> Result<Duration> {
+        let context = context::at_interface(ifindex);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.ctx_in = Some(&context);
+        options.repeat = repeat;
+        Ok(program(&mut self.ebpf)?.test_run(options)?.duration)
     }
 
     /// Runs `wire_ingress` on a frame as if it came in at `ifindex` of this thread's namespace.

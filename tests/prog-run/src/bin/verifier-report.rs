@@ -10,8 +10,11 @@ use aya::{
 };
 use aya_obj::{Object, generated::bpf_insn};
 use dataplane_common::{
-    limits::{DEFAULT_MAX_WIRES, MAX_WIRES, POSITIONS_PER_WIRE},
-    names::{GLOBAL_EVENT_SAMPLE, MAP_OWN_POSITIONS, MAP_POSITIONS, MAP_WIRE_COUNTERS},
+    limits::{DEFAULT_MAX_WIRES, MAX_WIRES, POSITIONS_PER_WIRE, SPLITS_PER_WIRE},
+    names::{
+        GLOBAL_EVENT_SAMPLE, GLOBAL_PROBE_COOKIE, MAP_LIVENESS, MAP_OWN_POSITIONS, MAP_POSITIONS, MAP_SPLITS,
+        MAP_WIRE_COUNTERS,
+    },
 };
 use dataplane_user::OBJECT;
 use serde_json::{Value, json};
@@ -21,6 +24,7 @@ struct Configuration {
     name: &'static str,
     max_wires: u32,
     event_sample: u32,
+    probe_cookie: u64,
 }
 
 /// What the agent loads by default, and everything switched on with the largest tables.
@@ -29,11 +33,13 @@ const CONFIGURATIONS: &[Configuration] = &[
         name: "default",
         max_wires: DEFAULT_MAX_WIRES,
         event_sample: 0,
+        probe_cookie: 1,
     },
     Configuration {
         name: "maximum",
         max_wires: MAX_WIRES,
         event_sample: 1,
+        probe_cookie: 1,
     },
 ];
 
@@ -55,7 +61,10 @@ fn load(bytes: &[u8], configuration: &Configuration) -> Result<Vec<Value>> {
         .map_max_entries(MAP_OWN_POSITIONS, positions)
         .map_max_entries(MAP_POSITIONS, positions)
         .map_max_entries(MAP_WIRE_COUNTERS, positions)
+        .map_max_entries(MAP_LIVENESS, positions)
+        .map_max_entries(MAP_SPLITS, configuration.max_wires * SPLITS_PER_WIRE)
         .override_global(GLOBAL_EVENT_SAMPLE, &configuration.event_sample, true)
+        .override_global(GLOBAL_PROBE_COOKIE, &configuration.probe_cookie, true)
         .load(bytes)?;
     let object = Object::parse(bytes)?;
     let mut rows = Vec::new();

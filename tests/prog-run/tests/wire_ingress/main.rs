@@ -1,10 +1,14 @@
 //! `wire_ingress`: what enters at a position leaves by its hop or is counted with the reason why not.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod bench;
 mod fixtures;
+mod probe;
+mod split;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use bench::Bench;
 use dataplane_common::{
     Reason,
     abi::{EVENT_SNAPSHOT_LEN, Hop, Position, PositionFlags},
@@ -15,50 +19,8 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use tieline_lab::{NetNs, eventually};
+use tieline_lab::{BpfFs, eventually};
 use tieline_tests_prog_run::{Loaded, REDIRECT, SHOT};
-
-/// A namespace with the interface that frames come in at, its other end, and the one they are redirected to.
-struct Bench {
-    netns: NetNs,
-    /// Holds the outer ends of the two pairs.
-    outside: NetNs,
-    at: u32,
-    to: u32,
-}
-
-impl Bench {
-    /// With an index of the kernel's choice, as existing interfaces have.
-    fn new() -> Self {
-        Self::at(None)
-    }
-
-    fn at(index: Option<u32>) -> Self {
-        let (netns, outside) = (NetNs::new("run").unwrap(), NetNs::new("runout").unwrap());
-        for ns in [&netns, &outside] {
-            ns.sysctl("ipv6/conf/default/disable_ipv6", "1").unwrap();
-        }
-        for (inner, index, outer) in [("at", index, "at-out"), ("to", None, "to-out")] {
-            netns
-                .net(|net| net.add_veth_at(inner, index, outer, Some(&outside)))
-                .unwrap();
-            netns.net(|net| net.set_up(inner)).unwrap();
-            outside.net(|net| net.set_up(outer)).unwrap();
-        }
-        let index = |name| netns.net(|net| Ok(net.link(name)?.ifindex)).unwrap();
-        let (at, to) = (index("at"), index("to"));
-        Self {
-            netns,
-            outside,
-            at,
-            to,
-        }
-    }
-
-    fn inside<T: Send>(&self, work: impl FnOnce() -> anyhow::Result<T> + Send) -> T {
-        self.netns.run(work).unwrap()
-    }
-}
 
 #[test]
 fn each_fixture_gets_its_verdict_and_exactly_its_counts_at_an_existing_interface() {
@@ -85,51 +47,80 @@ fn an_index_beyond_the_table_is_unwired() {
 }
 
 fn run_fixtures(bench: &Bench) {
+    let bpffs = BpfFs::new().unwrap();
+    // Loading takes long on an emulated machine; only what is attached or has flows needs a copy of its own.
+    let mut shared = Loaded::new(0).unwrap();
     for fixture in fixtures(bench.to) {
-        let mut loaded = Loaded::new(0).unwrap();
-        if let Some(position) = fixture.position {
-            loaded.set_position(bench.at, position).unwrap();
+        let own = fixture.split.is_some() || matches!(fixture.via, Via::Wire);
+        if fixture.full {
+            let pin = bpffs.path().join("flows");
+            run_fixture(
+                bench,
+                &fixture,
+                &mut Loaded::without_room_for_flows(&pin).unwrap(),
+            );
+        } else if own {
+            run_fixture(bench, &fixture, &mut Loaded::new(0).unwrap());
+        } else {
+            run_fixture(bench, &fixture, &mut shared);
         }
-        loaded.set_generation(fixture.generation).unwrap();
-        let before = loaded.counters().unwrap();
-        let about = fixture.about;
-        match fixture.via {
-            Via::TestRun => {
-                let run = bench.inside(|| loaded.run(bench.at, &fixture.frame));
-                assert_eq!(run.code, code(fixture.expect), "{about}: return code");
-            }
-            Via::Wire => {
-                bench.inside(|| loaded.attach("at"));
-                bench
-                    .outside
-                    .run(|| tieline_lab::FrameSocket::open_here("at-out")?.send(&fixture.frame))
-                    .unwrap();
-                eventually(Duration::from_secs(2), about, || Ok(loaded.counters()? != before)).unwrap();
-            }
+    }
+}
+
+fn run_fixture(bench: &Bench, fixture: &Fixture, loaded: &mut Loaded) {
+    let about = fixture.about;
+    if let Some(split) = fixture.split {
+        loaded.set_split(fixtures::SPLIT, split).unwrap();
+    }
+    if let Some(position) = fixture.position {
+        loaded.set_position(bench.at, position).unwrap();
+    }
+    loaded.set_generation(fixture.generation).unwrap();
+    let before = loaded.counters().unwrap();
+    match fixture.via {
+        Via::TestRun => {
+            let run = bench.inside(|| loaded.run(bench.at, &fixture.frame));
+            assert_eq!(run.code, code(fixture.expect), "{about}: return code");
         }
-        assert_counts(&fixture, &loaded.counters().unwrap().since(&before));
-        assert!(
-            loaded.events().unwrap().is_empty(),
-            "{about}: an event although sampling is off"
-        );
+        Via::Wire => {
+            bench.inside(|| loaded.attach("at"));
+            bench
+                .outside
+                .run(|| tieline_lab::FrameSocket::open_here("at-out")?.send(&fixture.frame))
+                .unwrap();
+            eventually(Duration::from_secs(2), about, || Ok(loaded.counters()? != before)).unwrap();
+        }
+    }
+    assert_counts(fixture, &loaded.counters().unwrap().since(&before));
+    assert!(
+        loaded.events().unwrap().is_empty(),
+        "{about}: an event although sampling is off"
+    );
+    if fixture.position.is_some() {
+        loaded.remove_position(bench.at).unwrap();
     }
 }
 
 fn code(reason: Reason) -> u32 {
-    if reason == Reason::Forwarded {
-        REDIRECT
-    } else {
-        SHOT
+    match reason {
+        Reason::Forwarded | Reason::Unpinned | Reason::FragmentAlone => REDIRECT,
+        _ => SHOT,
     }
 }
 
 fn assert_counts(fixture: &Fixture, delta: &tieline_tests_prog_run::Counters) {
     let about = fixture.about;
     assert_eq!(delta.reasons, [(fixture.expect, 1)].into(), "{about}: reasons");
-    let wires = match fixture.expect {
-        Reason::Forwarded => [(SLOT, (1, u64::try_from(fixture.frame.len()).unwrap()))].into(),
-        _ => std::collections::BTreeMap::new(),
+    // The kernel takes a tag out of the frame before the program sees it.
+    let tag = matches!(fixture.via, Via::Wire) && fixture.frame[12..14] == [0x81, 0];
+    let octets = fixture.frame.len() - if tag { 4 } else { 0 };
+    let counted = (1, u64::try_from(octets).unwrap());
+    let slots = if code(fixture.expect) == REDIRECT {
+        [Some(SLOT), fixture.branch]
+    } else {
+        [None; 2]
     };
+    let wires = slots.into_iter().flatten().map(|slot| (slot, counted)).collect();
     assert_eq!(delta.wires, wires, "{about}: the wire's frames and octets");
 }
 

@@ -1,0 +1,34 @@
+//! When replies to probes came in, by position slot.
+
+use std::{io, os::fd::OwnedFd};
+
+use crate::sys::bpf::Table;
+
+/// The times of all positions.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    table: Table<u32, u64>,
+    entries: u32,
+}
+
+impl Liveness {
+    pub(crate) fn new(fd: OwnedFd, entries: u32) -> io::Result<Self> {
+        Ok(Self {
+            table: Table::new(fd, 1)?,
+            entries,
+        })
+    }
+
+    /// The time (`CLOCK_MONOTONIC`, nanoseconds) of the last reply at each slot, in order; 0: none yet. It may be older
+    /// than the position that has the slot.
+    pub(crate) fn read(&self, slots: &[u32]) -> io::Result<Vec<u64>> {
+        let time = |slot: &u32| {
+            if *slot >= self.entries {
+                return Ok(0);
+            }
+            let values = self.table.get(*slot)?;
+            Ok(values.and_then(|values| values.first().copied()).unwrap_or(0))
+        };
+        slots.iter().map(time).collect()
+    }
+}
