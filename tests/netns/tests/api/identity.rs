@@ -121,7 +121,7 @@ fn a_label_that_a_client_claims_is_not_one_that_it_carries() {
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(shown["attested_labels"]["firewall"], "true");
     // A file that turns bad is told, and changes nobody.
-    fs::write(&file, "workloads: [{}]\n").unwrap();
+    fs::write(&file, "workloads: [{labels: {}}]\n").unwrap();
     let mut again = request("is", SERVICE, &netns_url(&stage.second));
     again.connection.as_mut().unwrap().labels.clone_from(&claimed);
     stage.api.request(again).unwrap();
