@@ -273,6 +273,54 @@ fn another_sessions_deltas_are_not_mixed_in() {
     assert!(bench.worker.held.is_some(), "it waits for its own turn");
 }
 
+/// The wire number 1 with its endpoint in a third namespace.
+fn moved() -> proto::Wire {
+    let mut moved = wire(1);
+    let endpoint = moved.branches[0]
+        .circuit
+        .as_mut()
+        .unwrap()
+        .endpoint
+        .as_mut()
+        .unwrap();
+    if let Some(proto::wire_end::Attachment::Veth(end)) = endpoint.attachment.as_mut() {
+        let netns = end.netns.as_mut().unwrap();
+        (netns.path, netns.inode) = ("/run/netns/tl-other".into(), 103);
+    }
+    moved
+}
+
+#[tokio::test]
+async fn what_lingers_goes_in_time_although_nobody_asks() {
+    let mut bench = Bench::new(8);
+    bench
+        .worker
+        .reconciler
+        .datapath_mut()
+        .add_netns("/run/netns/tl-other", 103);
+    bench.snapshot(1, vec![wire(1)]);
+    assert_eq!(bench.ack(), (1, vec![]));
+    bench.delta(delta(1, vec![moved()], &[]));
+    assert_eq!(bench.ack(), (2, vec![]));
+    let links = |bench: &Bench| bench.dump().matches("\nlink ").count();
+    assert_eq!(links(&bench), 3);
+    let runtime = Handle::current();
+    let began = Instant::now();
+    let next = tokio::task::spawn_blocking(move || {
+        let job = bench.worker.next(&runtime);
+        (bench, job)
+    });
+    let (mut bench, job) = testing::soon(next).await.unwrap();
+    assert!(matches!(job, Some(Job::EndLingering)));
+    assert!(
+        began.elapsed() >= Duration::from_millis(200),
+        "{:?}",
+        began.elapsed()
+    );
+    bench.worker.end_lingering();
+    assert_eq!(links(&bench), 2);
+}
+
 #[tokio::test]
 async fn the_thread_does_what_it_has_accepted_and_ends() {
     let status = Arc::new(Status::new("tl-node"));

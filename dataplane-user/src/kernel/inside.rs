@@ -141,8 +141,17 @@ fn configure(netlink: &mut Netlink, changes: &[&&InnerChange]) -> io::Result<Res
             None => Err(failed(change, "find", &io::Error::from(io::ErrorKind::NotFound))),
             Some(link) => judge(netlink, change, link, about.iter().zip(answers)),
         });
+        if change.forward {
+            forward_ipv6(&change.name);
+        }
     }
     Ok(results)
+}
+
+/// Routes IPv6 packets that come in at an interface of this thread's namespace. There is no netlink for it, and no
+/// setting per interface before Linux 6.17: there, and where /proc/sys is read-only, the namespace's own setting counts.
+fn forward_ipv6(name: &IfName) {
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/force_forwarding"), "1");
 }
 
 fn judge<'a>(

@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "tests")]
 
 mod block;
+mod circuits;
 mod others;
 mod restart;
 mod scale;

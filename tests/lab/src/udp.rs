@@ -3,9 +3,9 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -13,7 +13,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+};
 
 use crate::{NetNs, time::slow};
 
@@ -46,8 +48,9 @@ pub struct UdpStream {
     stop: Arc<AtomicBool>,
     quit: Arc<AtomicBool>,
     received: Arc<AtomicU64>,
+    account: Arc<Mutex<Account>>,
     sender: Option<JoinHandle<Result<Sent>>>,
-    receiver: Option<JoinHandle<Result<Account>>>,
+    receivers: Vec<JoinHandle<Result<()>>>,
 }
 
 /// What the kernel said to the sender.
@@ -81,6 +84,13 @@ pub struct UdpReport {
 }
 
 impl UdpReport {
+    /// Fails unless every datagram arrived exactly once, in order, and nothing else did.
+    pub fn assert_in_order(&self) -> Result<()> {
+        self.assert_perfect()?;
+        ensure!(self.reordered == 0, "the order was not kept: {self:?}");
+        Ok(())
+    }
+
     /// Fails unless every datagram arrived exactly once and nothing else did.
     pub fn assert_perfect(&self) -> Result<()> {
         let faults = self.lost + self.duplicated + self.foreign + self.send_errors;
@@ -95,17 +105,19 @@ impl UdpReport {
 impl UdpStream {
     /// Starts sending from `from` to `to`, an address of `to_netns`.
     pub fn start(from: &NetNs, to_netns: &NetNs, to: SocketAddr, plan: UdpPlan) -> Result<Self> {
+        Self::start_to_any(from, &[to_netns], to, plan)
+    }
+
+    /// Starts sending from `from` to `to`, an address that one of `to_netns` has, now this one and now that. The order
+    /// is known among datagrams that arrive at the same one.
+    pub fn start_to_any(from: &NetNs, to_netns: &[&NetNs], to: SocketAddr, plan: UdpPlan) -> Result<Self> {
         ensure!(
             plan.size >= HEADER,
             "a datagram of {} octets cannot hold its number",
             plan.size
         );
-        let receiver = to_netns.run(|| {
-            let socket = UdpSocket::bind(to).with_context(|| format!("receive at {to}"))?;
-            setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &BUFFER)?;
-            socket.set_read_timeout(Some(Duration::from_millis(10)))?;
-            Ok(socket)
-        })?;
+        let receive_at = |netns: &&NetNs| netns.run(|| receiver(to));
+        let sockets = to_netns.iter().map(receive_at).collect::<Result<Vec<_>>>()?;
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let sender = from.run(|| {
             let socket = UdpSocket::bind(any)?;
@@ -115,12 +127,16 @@ impl UdpStream {
         let id = stream_id();
         let (stop, quit) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let received = Arc::new(AtomicU64::new(0));
-        let (told_to_stop, told_to_quit, count) =
-            (Arc::clone(&stop), Arc::clone(&quit), Arc::clone(&received));
+        let account = Arc::new(Mutex::new(Account::default()));
+        let receivers = sockets.into_iter().map(|socket| {
+            let (quit, count, account) = (Arc::clone(&quit), Arc::clone(&received), Arc::clone(&account));
+            thread::spawn(move || receive(&socket, id, &quit, &count, &account))
+        });
+        let receivers = receivers.collect();
+        let told_to_stop = Arc::clone(&stop);
         Ok(Self {
-            receiver: Some(thread::spawn(move || {
-                receive(&receiver, id, &told_to_quit, &count)
-            })),
+            receivers,
+            account,
             sender: Some(thread::spawn(move || send(&sender, id, plan, &told_to_stop))),
             stop,
             quit,
@@ -149,7 +165,10 @@ impl UdpStream {
         // A duplicate may follow the last datagram.
         thread::sleep(Duration::from_millis(20));
         self.quit.store(true, Ordering::Relaxed);
-        let account = join(self.receiver.take())?;
+        for receiver in self.receivers.drain(..) {
+            join(Some(receiver))?;
+        }
+        let account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(account.report(sent))
     }
 }
@@ -159,7 +178,9 @@ impl Drop for UdpStream {
         self.stop.store(true, Ordering::Relaxed);
         self.quit.store(true, Ordering::Relaxed);
         let _ = join(self.sender.take());
-        let _ = join(self.receiver.take());
+        for receiver in self.receivers.drain(..) {
+            let _ = join(Some(receiver));
+        }
     }
 }
 
@@ -199,20 +220,43 @@ pub(crate) fn send(socket: &UdpSocket, id: u64, plan: UdpPlan, stop: &AtomicBool
     Ok(sent)
 }
 
-fn receive(socket: &UdpSocket, id: u64, quit: &AtomicBool, count: &AtomicU64) -> Result<Account> {
+/// A socket that receives at `to`, which an interface may get later.
+fn receiver(to: SocketAddr) -> Result<UdpSocket> {
+    let family = match to {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = UdpSocket::from(socket);
+    setsockopt(&socket.as_fd(), sockopt::IpFreebind, &true)?;
+    setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &BUFFER)?;
+    bind(socket.as_fd().as_raw_fd(), &SockaddrStorage::from(to))
+        .with_context(|| format!("receive at {to}"))?;
+    socket.set_read_timeout(Some(Duration::from_millis(10)))?;
+    Ok(socket)
+}
+
+fn receive(
+    socket: &UdpSocket,
+    id: u64,
+    quit: &AtomicBool,
+    count: &AtomicU64,
+    account: &Mutex<Account>,
+) -> Result<()> {
     let mut buffer = vec![0; 65_536];
-    let mut account = Account::default();
     while !quit.load(Ordering::Relaxed) {
         match socket.recv(&mut buffer) {
             Ok(length) => {
-                account.take(id, &buffer[..length], Instant::now());
+                let now = Instant::now();
+                let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
+                account.take(id, &buffer[..length], now);
                 count.store(account.received, Ordering::Relaxed);
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
             Err(error) => return Err(error).context("receive a datagram"),
         }
     }
-    Ok(account)
+    Ok(())
 }
 
 /// Counts arrivals by number.
