@@ -230,7 +230,10 @@ impl Node {
             Mode::Whole => "up",
             Mode::Apart => "agent",
         };
-        let mut command = self.command(&[role, "--http", "off", "--node", &self.name])?;
+        let mut command = self.command(&[role, "--node", &self.name])?;
+        if !self.arguments.iter().any(|argument| argument == "--http") {
+            command.args(["--http", "off"]);
+        }
         command.args(&self.arguments);
         command.arg("--state-dir").arg(self.dir.path().join("state"));
         command.arg("--bpffs").arg(self.bpffs.path());

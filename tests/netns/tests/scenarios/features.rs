@@ -128,3 +128,63 @@ fn recover_addresses() -> Result<()> {
     ping_both_ways(&client, &server.netns, &after)?;
     scene.finish([client, server.netns])
 }
+
+/// The service gets other prefixes: who is connected keeps its addresses, who connects has new ones and nothing of the
+/// old.
+#[test]
+fn ipam_policies() -> Result<()> {
+    let scene = Scene::start("ipam", Mode::Whole)?;
+    let [server] = scene.serve(with_prefixes(SERVICE, &["172.16.1.0/29"]), ["nse"])?;
+    let (stays, moves) = (NetNs::new("stays")?, NetNs::new("moves")?);
+    let steady = scene.connect(&stays, "stays", SERVICE)?;
+    let old = scene.connect(&moves, "moves", SERVICE)?;
+    let watched = Watched::start(&stays, &steady)?;
+    scene
+        .api
+        .apply(with_prefixes(SERVICE, &["172.17.0.0/24", "2001:db8::/120"]))?;
+    scene.api.close(old.connection)?;
+    let new = scene.connect(&moves, "moves", SERVICE)?;
+    ensure!(new.client.len() == 2, "{new:?}");
+    for line in moves.setup()? {
+        ensure!(!line.contains("172.16.1."), "left of the old prefix: {line}");
+    }
+    ping_both_ways(&moves, &server.netns, &new)?;
+    watched.finish()?.assert_nothing()?;
+    scene.finish([stays, moves, server.netns])
+}
+
+/// What passed is in the metrics, for each end of the wire.
+#[test]
+fn observability() -> Result<()> {
+    use std::io::{Read as _, Write as _};
+
+    let scene = Scene::start_with("observe", Mode::Whole, &["--http", "127.0.0.1:9180"])?;
+    let [server] = scene.serve(service(SERVICE, "IP"), ["nse"])?;
+    let client = NetNs::new("nsc")?;
+    let wire = scene.connect(&client, "observed", SERVICE)?;
+    let watched = Watched::start(&client, &wire)?;
+    let answered = watched.answered();
+    watched.finish()?.assert_nothing()?;
+    let metrics = scene.node.netns().run(|| {
+        let mut stream = std::net::TcpStream::connect("127.0.0.1:9180")?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })?;
+    let mut ends = 0;
+    for line in metrics
+        .lines()
+        .filter(|line| line.starts_with("tieline_wire_packets_total{"))
+    {
+        let (labels, value) = line.rsplit_once(' ').context("a value")?;
+        ensure!(labels.contains("observed"), "of another wire: {line}");
+        ensure!(
+            value.parse::<u64>()? >= answered,
+            "{line}, but {answered} were answered"
+        );
+        ends += 1;
+    }
+    ensure!(ends == 2, "{ends} ends of one wire: {metrics}");
+    scene.finish([client, server.netns])
+}
