@@ -81,6 +81,8 @@ pub struct Reconciler<D> {
     datapath: D,
     desired: Option<Desired>,
     live: BTreeMap<WireId, Live>,
+    /// How many of `live` forward, and how many are parked as planned.
+    standing: [usize; 2],
     /// Which wire has an existing interface.
     claims: BTreeMap<IfName, WireId>,
     /// Which wire has an interface of the agent's namespace.
@@ -115,8 +117,17 @@ impl WireCounts {
 pub(crate) struct Live {
     /// By end, as the wire's layout numbers them; `None` where there is no interface.
     pub(crate) places: Vec<Option<Place>>,
+    /// Whether it leads nowhere as planned.
+    pub(crate) parked: bool,
     /// Why it does not forward.
     pub(crate) failure: Option<WireFailure>,
+}
+
+impl Live {
+    /// Its number in [`Reconciler::standing`]; `None` when it failed.
+    fn standing(&self) -> Option<usize> {
+        self.failure.is_none().then_some(usize::from(self.parked))
+    }
 }
 
 impl<D: Datapath> Reconciler<D> {
@@ -126,6 +137,7 @@ impl<D: Datapath> Reconciler<D> {
             datapath,
             desired: None,
             live: BTreeMap::new(),
+            standing: [0; 2],
             claims: BTreeMap::new(),
             by_index: BTreeMap::new(),
             lingering: Lingering::default(),
@@ -257,6 +269,12 @@ impl<D: Datapath> Reconciler<D> {
         self.reconcile(&Around::wires(&target, &[]), now)
     }
 
+    /// Whether a wire has the interface with this index.
+    #[must_use]
+    pub fn has_interface(&self, index: u32) -> bool {
+        self.by_index.contains_key(&index)
+    }
+
     /// Makes packets cheaper at the busiest ends, a few at a time; returns at how many. To be called every few
     /// seconds while nothing changes. An end that cannot be promoted goes on as it is.
     pub fn promote_busy(&mut self) -> Result<usize, ObserveError> {
@@ -319,17 +337,14 @@ impl<D: Datapath> Reconciler<D> {
     /// How the wires of the plan stand.
     #[must_use]
     pub fn wire_counts(&self) -> WireCounts {
-        let wires = self.desired.iter().flat_map(|desired| desired.wires.values());
-        let mut counts = WireCounts::default();
-        for wire in wires {
-            match self.live.get(&wire.id) {
-                Some(live) if live.failure.is_some() => counts.failed += 1,
-                None => counts.failed += 1,
-                Some(_) if wire.branches.is_empty() => counts.parked += 1,
-                Some(_) => counts.forwarding += 1,
-            }
+        let planned = self.desired.as_ref().map_or(0, |desired| desired.wires.len());
+        let [forwarding, parked] = self.standing;
+        WireCounts {
+            forwarding,
+            parked,
+            // A wire of which nothing is known is in a plan that could not be carried out.
+            failed: planned.saturating_sub(forwarding + parked),
         }
-        counts
     }
 
     /// The wires of the plan with their counters, read at this moment; all, or those in `ids`.

@@ -143,6 +143,7 @@ where
                     reconciler,
                     jobs: receiver,
                     held: None,
+                    lost: Vec::new(),
                     status,
                     at: None,
                     session: None,
@@ -189,6 +190,8 @@ struct Worker<D> {
     jobs: mpsc::Receiver<Job>,
     /// A job taken from the channel that did not fit into the batch before it.
     held: Option<Job>,
+    /// Interfaces of wires that went while a batch was gathered.
+    lost: Vec<u32>,
     status: Arc<Status>,
     /// The generation that the next delta must change; `None` until a snapshot has been applied, and again after
     /// a pass that ended early.
@@ -202,19 +205,23 @@ struct Worker<D> {
 impl<D: Datapath> Worker<D> {
     fn run(mut self, runtime: &Handle) {
         while let Some(job) = self.next(runtime) {
-            match job {
-                Job::Snapshot { plan, reports } => self.snapshot(plan, reports),
-                Job::Delta { delta, reports } => self.delta(delta, &reports),
-                Job::InterfacesLost(indexes) => {
-                    self.repair(|reconciler| reconciler.interfaces_lost(&indexes, Instant::now()));
-                }
-                Job::EndLingering => self.end_lingering(),
-                Job::Repair => self.full_pass(),
-                Job::Promote => self.promote(),
-                Job::Look(look) => look(&self.reconciler),
-            }
+            self.work(job);
+            let lost = std::mem::take(&mut self.lost);
+            self.interfaces_lost(&lost);
         }
         debug!("the worker has done its last job");
+    }
+
+    fn work(&mut self, job: Job) {
+        match job {
+            Job::Snapshot { plan, reports } => self.snapshot(plan, reports),
+            Job::Delta { delta, reports } => self.delta(delta, &reports),
+            Job::InterfacesLost(indexes) => self.interfaces_lost(&indexes),
+            Job::EndLingering => self.end_lingering(),
+            Job::Repair => self.full_pass(),
+            Job::Promote => self.promote(),
+            Job::Look(look) => look(&self.reconciler),
+        }
     }
 
     /// The next job; `None` when there will be none. An end that has lingered long enough is one.
@@ -307,13 +314,21 @@ impl<D: Datapath> Worker<D> {
         }
     }
 
-    /// Adds the deltas that are waiting and follow on `batch`.
+    /// Adds the deltas that are waiting and follow on `batch`. Other jobs between them do not end it where they can be
+    /// done out of turn: of every interface that the batch before took away, the kernel tells in such a job.
     fn gather(&mut self, mut batch: Batch, reports: &Reports) -> Batch {
         while let Ok(job) = self.jobs.try_recv() {
             match job {
                 Job::Delta { delta, reports: from } if from.same_channel(reports) && batch.takes(&delta) => {
                     batch.push(delta);
                 }
+                Job::InterfacesLost(indexes) => {
+                    let known = |index: &u32| self.reconciler.has_interface(*index);
+                    self.lost.extend(indexes.into_iter().filter(known));
+                }
+                Job::Look(look) => look(&self.reconciler),
+                // It would find that there is something else to do.
+                Job::Promote => {}
                 other => {
                     self.held = Some(other);
                     break;
@@ -321,6 +336,13 @@ impl<D: Datapath> Worker<D> {
             }
         }
         batch
+    }
+
+    fn interfaces_lost(&mut self, indexes: &[u32]) {
+        // Most notices are about what this thread took away itself.
+        if indexes.iter().any(|index| self.reconciler.has_interface(*index)) {
+            self.repair(|reconciler| reconciler.interfaces_lost(indexes, Instant::now()));
+        }
     }
 
     fn full_pass(&mut self) {

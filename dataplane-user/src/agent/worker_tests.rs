@@ -27,6 +27,7 @@ impl Bench {
             reconciler,
             jobs: receiver,
             held: None,
+            lost: Vec::new(),
             status,
             at: None,
             session: None,
@@ -388,4 +389,36 @@ fn wires_of_lost_interfaces_are_observed_and_others_are_left_alone() {
         bench.answers.try_recv().is_err(),
         "only the wire of that interface was looked at"
     );
+}
+
+#[test]
+fn notices_between_changes_do_not_make_two_passes_of_them() {
+    let mut bench = Bench::new(8);
+    bench.snapshot(1, vec![wire(1), wire(2), wire(3)]);
+    bench.ack();
+    let queued = |delta| Job::Delta {
+        delta: convert::delta(delta),
+        reports: bench.reports.clone(),
+    };
+    let (notice, second) = (
+        Job::InterfacesLost(vec![901, 902]),
+        queued(delta(2, vec![], &["wire-2"])),
+    );
+    let (looked, look) = std_mpsc::channel();
+    let look_at = Job::Look(Box::new(move |view| {
+        let wires = view.wires(None).map_or(0, |wires| wires.len());
+        looked.send(wires).unwrap();
+    }));
+    for job in [notice, Job::Promote, look_at, second] {
+        bench.jobs.try_send(job).unwrap();
+    }
+    bench.delta(delta(1, vec![], &["wire-1"]));
+    assert_eq!((bench.ack().0, bench.ack().0), (2, 3), "both in one pass");
+    assert_eq!(
+        look.try_recv(),
+        Ok(3),
+        "what a look sees is what there was when it was asked for"
+    );
+    assert_eq!(bench.worker.reconciler.generation(), 3);
+    assert!(bench.worker.lost.is_empty(), "no wire has these interfaces");
 }

@@ -331,12 +331,23 @@ impl<D: Datapath> Reconciler<D> {
             let places: Vec<Option<Place>> = laid.hosts.iter().enumerate().map(place).collect();
             self.by_index
                 .extend(places.iter().flatten().map(|place| (place.index, id.clone())));
-            self.live.insert(id.clone(), Live { places, failure });
+            let live = Live {
+                places,
+                parked: wire.branches.is_empty(),
+                failure,
+            };
+            if let Some(standing) = live.standing() {
+                self.standing[standing] += 1;
+            }
+            self.live.insert(id.clone(), live);
         }
     }
 
     fn forget(&mut self, id: &WireId) -> Option<Live> {
         let live = self.live.remove(id)?;
+        if let Some(standing) = live.standing() {
+            self.standing[standing] -= 1;
+        }
         for place in live.places.iter().flatten() {
             if self.by_index.get(&place.index) == Some(id) {
                 self.by_index.remove(&place.index);
