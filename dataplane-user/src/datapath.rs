@@ -9,7 +9,7 @@ use dataplane_common::{
 
 use crate::{
     desired::IfName,
-    observed::{Observed, Scope},
+    observed::{Observed, Obstacle, Scope},
     op::{InnerChange, NewEnd, Settle},
     outcome::FailureKind,
     ownership::{Managed, NodeScope},
@@ -35,6 +35,16 @@ impl OpError {
             kind: FailureKind::Kernel,
             message,
             field: None,
+        }
+    }
+}
+
+impl From<Obstacle> for OpError {
+    fn from(obstacle: Obstacle) -> Self {
+        Self {
+            kind: obstacle.kind(),
+            message: obstacle.to_string(),
+            field: obstacle.field(),
         }
     }
 }

@@ -1,16 +1,18 @@
 //! Making veth pairs, many in one call.
 
-use std::{io, os::fd::AsFd as _};
+use std::{collections::BTreeMap, io, os::fd::AsFd as _};
 
 use super::Kernel;
 use crate::{
     datapath::{OpError, Results},
-    desired::IfName,
-    netlink::{link, socket::Answer},
+    desired::{IfName, NetnsRef},
+    netlink::{
+        link::{self, LinkState},
+        socket::Answer,
+    },
     netns::Netns,
     observed::Obstacle,
     op::NewEnd,
-    outcome::FailureKind,
     ownership::Managed,
 };
 
@@ -18,73 +20,87 @@ use crate::{
 const OPEN_AT_ONCE: usize = 256;
 
 impl Kernel {
-    /// One group of requests per pair, see [`link::create`]. A name that is taken in the agent's namespace was found
-    /// by the look before; one that is taken in the workload's is the kernel's `EEXIST`.
+    /// Makes pairs, puts host ends on the filter block and brings them up, each as one batch. A host end is on the block
+    /// before it is up: afterwards the kernel would wait for its queues, for each end, with the network lock held.
+    ///
+    /// A name that is taken in the agent's namespace was found by the look before; one that is taken in the workload's is
+    /// the kernel's `EEXIST`.
     pub(super) fn create_pairs(&mut self, ends: &[&NewEnd]) -> Results<u32> {
-        ends.chunks(OPEN_AT_ONCE)
-            .flat_map(|ends| self.create_some(ends))
-            .collect()
+        let mut made = Vec::with_capacity(ends.len());
+        for ends in ends.chunks(OPEN_AT_ONCE) {
+            made.extend(self.create_some(ends));
+        }
+        self.join(ends, &made);
+        self.bring_up(ends, made)
     }
 
-    fn create_some(&mut self, ends: &[&NewEnd]) -> Results<u32> {
-        let opened: Vec<Result<Netns, Obstacle>> = ends
-            .iter()
-            .map(|end| Netns::open(&end.end.netns, self.own))
-            .collect();
-        let indexes: Vec<Option<u32>> = ends.iter().map(|_| self.indexes.take()).collect();
-        let pairs = ends.iter().zip(&opened).zip(&indexes);
-        let groups = pairs.filter_map(|((end, netns), index)| {
-            Some(link::create(end, *index, netns.as_ref().ok()?.as_fd()))
-        });
-        let answers = self.netlink.groups(groups.collect());
-        let mut answers = match answers {
+    fn create_some(&mut self, ends: &[&NewEnd]) -> Results<LinkState> {
+        let mut opened: BTreeMap<&NetnsRef, Result<Netns, Obstacle>> = BTreeMap::new();
+        for end in ends {
+            let netns = &end.end.netns;
+            opened
+                .entry(netns)
+                .or_insert_with(|| Netns::open(netns, self.own));
+        }
+        let mut guesses = Vec::with_capacity(ends.len());
+        let mut groups = Vec::with_capacity(ends.len());
+        for end in ends {
+            let Some(Ok(netns)) = opened.get(&end.end.netns) else {
+                guesses.push(None);
+                continue;
+            };
+            let guess = self.indexes.take();
+            guesses.push(guess);
+            groups.push(link::create(end, guess, netns.as_fd()));
+        }
+        let mut answers = match self.netlink.groups(groups) {
             Ok(answers) => answers.into_iter(),
             Err(error) => {
+                guesses
+                    .into_iter()
+                    .flatten()
+                    .for_each(|guess| self.indexes.release(guess));
                 return vec![Err(OpError::kernel(format!("cannot make veth pairs: {error}"))); ends.len()];
             }
         };
         let mut results = Vec::with_capacity(ends.len());
-        for ((end, netns), index) in ends.iter().zip(&opened).zip(indexes) {
-            let result = match netns {
-                Err(obstacle) => Err(OpError {
-                    kind: obstacle.kind(),
-                    message: obstacle.to_string(),
-                    field: obstacle.field(),
-                }),
-                Ok(netns) => {
+        for (end, guess) in ends.iter().zip(guesses) {
+            let result = match opened.get(&end.end.netns) {
+                Some(Err(obstacle)) => Err(obstacle.clone().into()),
+                Some(Ok(netns)) => {
                     let answers = answers.next().unwrap_or_default();
-                    if index.is_some() && index_may_be_taken(&answers) {
+                    if guess.is_some() && index_may_be_taken(&answers) {
                         self.create_anywhere(end, netns)
                     } else {
                         self.created(end, answers)
                     }
                 }
+                None => Err(unanswered(end)),
             };
             // One that somebody else has stays taken: the next full look finds out.
-            if let (Err(_), Some(index)) = (&result, index) {
-                self.indexes.release(index);
+            if let (Err(_), Some(guess)) = (&result, guess) {
+                self.indexes.release(guess);
             }
             results.push(result);
         }
         results
     }
 
-    fn created(&mut self, end: &NewEnd, answers: Vec<Answer>) -> Result<u32, OpError> {
+    fn created(&mut self, end: &NewEnd, answers: Vec<Answer>) -> Result<LinkState, OpError> {
         let mut answers = answers.into_iter();
-        let missing = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-        if let Err(error) = answers.next().unwrap_or_else(missing) {
-            return Err(explain(end, &error));
+        match answers.next() {
+            None => return Err(unanswered(end)),
+            Some(Err(error)) => return Err(explain(end, &error)),
+            Some(Ok(_)) => {}
         }
-        let up = answers.next_back().unwrap_or_else(missing);
-        let got = answers.next_back().unwrap_or_else(missing);
-        let finished = answers
-            .chain(std::iter::once(up))
-            .try_for_each(|answer| answer.map(drop))
-            .and_then(|()| link::found(got));
-        match finished {
+        let missing = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        let marked = answers.next().unwrap_or_else(missing);
+        let got = answers.next().unwrap_or_else(missing);
+        match marked.and_then(|_| link::found(got)) {
             Ok(Some(link)) => {
-                without_ipv6(&end.host);
-                Ok(link.index)
+                let fresh = link.peer.map(|index| (end.host.clone(), index));
+                self.fresh.extend(fresh);
+                Ok(link)
             }
             Ok(None) => Err(OpError::kernel(format!(
                 "interface {} vanished while it was made",
@@ -92,22 +108,59 @@ impl Kernel {
             ))),
             Err(error) => {
                 self.undo(end);
-                Err(OpError::kernel(format!(
-                    "cannot set up interface {}: {error}",
-                    end.host
-                )))
+                Err(unfinished(end, &error))
             }
         }
     }
 
     /// Somebody else has the index that was meant for the pair: the kernel chooses one, and its position is looked up
     /// by hash.
-    fn create_anywhere(&mut self, end: &NewEnd, netns: &Netns) -> Result<u32, OpError> {
+    fn create_anywhere(&mut self, end: &NewEnd, netns: &Netns) -> Result<LinkState, OpError> {
         let group = link::create(end, None, netns.as_fd());
         match self.netlink.groups(vec![group]).map(|mut answers| answers.pop()) {
             Ok(answers) => self.created(end, answers.unwrap_or_default()),
             Err(error) => Err(explain(end, &error)),
         }
+    }
+
+    /// Puts the host ends that were made on the filter block. One that could not be is attached later, by an operation of
+    /// its own, which says why it cannot.
+    fn join(&mut self, ends: &[&NewEnd], made: &Results<LinkState>) {
+        let fresh: Vec<(&IfName, u32)> = ends
+            .iter()
+            .zip(made)
+            .filter_map(|(end, made)| Some((&end.host, made.as_ref().ok()?.index)))
+            .collect();
+        let (attachments, program) = (&self.loaded.attachments, &self.loaded.program);
+        self.joined
+            .extend(attachments.join(&mut self.netlink, program, &fresh));
+    }
+
+    fn bring_up(&mut self, ends: &[&NewEnd], made: Results<LinkState>) -> Results<u32> {
+        let up = made.iter().flatten().map(|link| link::up(link.index)).collect();
+        let answers = self.netlink.batch(up);
+        let failed = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
+        let mut answers = answers.as_ref().map(|answers| answers.iter());
+        let mut results = Vec::with_capacity(made.len());
+        for (end, made) in ends.iter().zip(made) {
+            let result = made.and_then(|link| {
+                let up = match &mut answers {
+                    Ok(answers) => match answers.next() {
+                        Some(Ok(_)) => Ok(link.index),
+                        Some(Err(error)) => Err(failed(error)),
+                        None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                    },
+                    Err(error) => Err(failed(error)),
+                };
+                up.map_err(|error| {
+                    self.undo(end);
+                    self.indexes.release(link.index);
+                    unfinished(end, &error)
+                })
+            });
+            results.push(result);
+        }
+        results
     }
 
     /// Takes a pair away that was made and marked, but not finished.
@@ -133,11 +186,12 @@ fn index_may_be_taken(answers: &[Answer]) -> bool {
     )
 }
 
-/// Host ends have no use for IPv6 of their own, and the multicast route of each would make bringing up every later
-/// one slower: the kernel walks all routes. There is none before the other end is up, so it is in time here. Where
-/// /proc/sys is read-only the end works as well.
-pub(super) fn without_ipv6(host: &IfName) {
-    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{host}/disable_ipv6"), "1");
+fn unanswered(end: &NewEnd) -> OpError {
+    OpError::kernel(format!("the kernel did not answer about interface {}", end.host))
+}
+
+fn unfinished(end: &NewEnd, error: &io::Error) -> OpError {
+    OpError::kernel(format!("cannot set up interface {}: {error}", end.host))
 }
 
 fn explain(new: &NewEnd, error: &io::Error) -> OpError {
@@ -148,11 +202,7 @@ fn explain(new: &NewEnd, error: &io::Error) -> OpError {
             name: name.clone(),
             path,
         };
-        return OpError {
-            kind: FailureKind::NameTaken,
-            message: taken.to_string(),
-            field: taken.field(),
-        };
+        return taken.into();
     }
     OpError::kernel(format!(
         "cannot make the veth pair {} / {name}: {error}",

@@ -9,16 +9,11 @@ use crate::{
     ownership::Managed,
 };
 
-/// From this many on, a group is deleted: the kernel waits for a grace period once, not once for each.
-const GROUP_FROM: usize = 2;
-
 impl Kernel {
     pub(super) fn delete_links(&mut self, links: &[&Managed]) -> Results<()> {
-        let grouped = links.len() >= GROUP_FROM && self.delete_grouped(links).is_ok();
-        let deleted = if grouped {
-            links.iter().map(|_| Ok(())).collect()
-        } else {
-            self.delete_singly(links)
+        let deleted = match self.delete_grouped(links) {
+            Ok(()) => links.iter().map(|_| Ok(())).collect(),
+            Err(_) => self.delete_singly(links),
         };
         let forget = |(link, deleted): (&&Managed, io::Result<()>)| {
             if deleted.is_ok() {
@@ -30,15 +25,20 @@ impl Kernel {
         links.iter().zip(deleted).map(forget).collect()
     }
 
+    /// As a group, for which the kernel waits once, and not once for each; and nobody waits for the kernel.
     fn delete_grouped(&mut self, links: &[&Managed]) -> io::Result<()> {
         let group = match self.group {
             Some(group) => group,
             None => link::unused_group(&mut self.netlink)?,
         };
         self.group = Some(group);
-        link::delete_as_group(&mut self.netlink, group, links)
+        match link::join_group(&mut self.netlink, group, links)? {
+            Some(member) => self.reaper.delete(&mut self.netlink, group, member),
+            None => Ok(()),
+        }
     }
 
+    /// One after the other, each with its own result.
     fn delete_singly(&mut self, links: &[&Managed]) -> Vec<io::Result<()>> {
         let requests = links.iter().map(|link| link::delete(link)).collect();
         let answers = match self.netlink.batch(requests) {

@@ -92,23 +92,30 @@ fn links_of(netlink: &mut Netlink, names: &[&IfName]) -> io::Result<BTreeMap<IfN
     Ok(found.into_iter().map(|link| (link.name.clone(), link)).collect())
 }
 
+/// A change, and the index of the end if it was made just now.
+struct Task<'a> {
+    change: &'a InnerChange,
+    fresh: Option<u32>,
+}
+
 impl Kernel {
     pub(super) fn configure_inside(&mut self, changes: &[&InnerChange]) -> Results<()> {
-        let places: Vec<_> = changes.iter().map(|change| (&change.netns, *change)).collect();
-        let visited = visit(&places, self.own, |netlink, changes| {
-            let done = configure(netlink, changes);
+        let mut tasks = Vec::with_capacity(changes.len());
+        for change in changes {
+            let fresh = self.fresh.remove(&change.host);
+            tasks.push(Task { change, fresh });
+        }
+        let places: Vec<_> = tasks.iter().map(|task| (&task.change.netns, task)).collect();
+        let visited = visit(&places, self.own, |netlink, tasks| {
+            let done = configure(netlink, tasks);
             match done {
                 Ok(done) => done.into_iter().map(Ok).collect(),
-                Err(error) => all_failed(&error, changes.len()),
+                Err(error) => all_failed(&error, tasks.len()),
             }
         });
         let result = |(change, visited): (&&InnerChange, Result<io::Result<_>, Obstacle>)| match visited {
             Ok(done) => done.unwrap_or_else(|error| Err(failed(change, "configure", &error))),
-            Err(obstacle) => Err(OpError {
-                kind: obstacle.kind(),
-                message: obstacle.to_string(),
-                field: obstacle.field(),
-            }),
+            Err(obstacle) => Err(obstacle.into()),
         };
         changes.iter().zip(visited).map(result).collect()
     }
@@ -120,29 +127,38 @@ fn failed(change: &InnerChange, what: &str, error: &io::Error) -> OpError {
 }
 
 /// All changes in one namespace: the requests of all go together, and each has its own answers.
-fn configure(netlink: &mut Netlink, changes: &[&&InnerChange]) -> io::Result<Results<()>> {
-    let links = links_of(
-        netlink,
-        &changes.iter().map(|change| &change.name).collect::<Vec<_>>(),
-    )?;
+fn configure(netlink: &mut Netlink, tasks: &[&&Task<'_>]) -> io::Result<Results<()>> {
+    let unknown: Vec<&IfName> = tasks
+        .iter()
+        .filter(|task| task.fresh.is_none())
+        .map(|task| &task.change.name)
+        .collect();
+    let links = links_of(netlink, &unknown)?;
+    let index = |task: &Task<'_>| {
+        let known = || links.get(&task.change.name).map(|link| link.index);
+        task.fresh.or_else(known)
+    };
     let (mut abouts, mut groups) = (Vec::new(), Vec::new());
-    for change in changes {
-        let requests = links
-            .get(&change.name)
-            .map_or_else(Vec::new, |link| inner::requests(change, link.index));
+    for task in tasks {
+        let requests = index(task).map_or_else(Vec::new, |index| inner::requests(task.change, index));
         let (about, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
         abouts.push(about);
         groups.push(requests);
     }
     let answers = netlink.groups(groups)?;
-    let mut results = Vec::with_capacity(changes.len());
-    for ((change, about), answers) in changes.iter().zip(&abouts).zip(answers) {
-        results.push(match links.get(&change.name) {
-            None => Err(failed(change, "find", &io::Error::from(io::ErrorKind::NotFound))),
-            Some(link) => judge(netlink, change, link, about.iter().zip(answers)),
+    let mut results = Vec::with_capacity(tasks.len());
+    for ((task, about), answers) in tasks.iter().zip(&abouts).zip(answers) {
+        results.push(if index(task).is_some() {
+            judge(netlink, task.change, about.iter().zip(answers))
+        } else {
+            Err(failed(
+                task.change,
+                "find",
+                &io::Error::from(io::ErrorKind::NotFound),
+            ))
         });
-        if change.forward {
-            forward_ipv6(&change.name);
+        if task.change.forward {
+            forward_ipv6(&task.change.name);
         }
     }
     Ok(results)
@@ -157,12 +173,11 @@ fn forward_ipv6(name: &IfName) {
 fn judge<'a>(
     netlink: &mut Netlink,
     change: &InnerChange,
-    link: &LinkState,
     answers: impl Iterator<Item = (&'a About, Answer)>,
 ) -> Result<(), OpError> {
     for (about, answer) in answers {
         let Err(error) = answer else { continue };
-        if !is_harmless(netlink, link, about, &error) {
+        if !is_harmless(netlink, change, about, &error) {
             return Err(explain(change, about, &error));
         }
     }
@@ -170,26 +185,33 @@ fn judge<'a>(
 }
 
 /// What is gone need not be removed, and what is there as planned need not be added.
-fn is_harmless(netlink: &mut Netlink, link: &LinkState, about: &About, error: &io::Error) -> bool {
+fn is_harmless(netlink: &mut Netlink, change: &InnerChange, about: &About, error: &io::Error) -> bool {
     let code = error.raw_os_error();
-    if *about == About::Removal {
-        return matches!(
+    match about {
+        About::Removal => matches!(
             code,
             Some(libc::ENOENT | libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENODEV)
-        );
+        ),
+        About::AutomaticAddresses => code == Some(libc::EAFNOSUPPORT),
+        About::Link => false,
+        About::Address(_) | About::Route(_) | About::Neighbour(_) => {
+            code == Some(libc::EEXIST) && is_there(netlink, change, about).unwrap_or(false)
+        }
     }
-    if code != Some(libc::EEXIST) {
-        return false;
-    }
-    let Ok(inner) = inner::read(netlink, link) else {
-        return false;
+}
+
+/// Whether what was to be added is at the end already.
+fn is_there(netlink: &mut Netlink, change: &InnerChange, about: &About) -> io::Result<bool> {
+    let Some(link) = links_of(netlink, &[&change.name])?.remove(&change.name) else {
+        return Ok(false);
     };
-    match about {
+    let inner = inner::read(netlink, &link)?;
+    Ok(match about {
         About::Address(address) => inner.addresses.iter().any(|found| found.value == *address),
         About::Route(route) => inner.routes.iter().any(|found| found.value == *route),
         About::Neighbour(entry) => inner.neighbours.iter().any(|found| found.value == *entry),
-        About::Link | About::Removal => false,
-    }
+        About::Link | About::AutomaticAddresses | About::Removal => false,
+    })
 }
 
 fn explain(change: &InnerChange, about: &About, error: &io::Error) -> OpError {
@@ -201,6 +223,7 @@ fn explain(change: &InnerChange, about: &About, error: &io::Error) -> OpError {
     };
     let (what, field) = match about {
         About::Link => ("change the link".to_owned(), None),
+        About::AutomaticAddresses => ("switch automatic IPv6 addresses off".to_owned(), None),
         About::Removal => ("remove what is no longer planned".to_owned(), None),
         About::Address(address) => (
             format!("add address {address}"),

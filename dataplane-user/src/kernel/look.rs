@@ -62,7 +62,9 @@ impl Kernel {
         if strangers.get() {
             self.group = None;
         }
-        self.indexes = Indexes::new(self.max_wires, indexes.into_inner());
+        // An index with an entry and without an interface is not free: the entry would lead into another wire.
+        let used = indexes.into_inner().into_iter().chain(positions);
+        self.indexes = Indexes::new(self.max_wires, used);
         Ok(links.into_iter().map(|link| (link.name.clone(), link)).collect())
     }
 

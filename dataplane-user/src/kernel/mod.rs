@@ -5,15 +5,19 @@ mod delete;
 mod indexes;
 mod inside;
 mod look;
+mod reaper;
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use dataplane_common::{
     Reason,
     abi::{FlowKey, FlowPin, Generation, Position, Split, WireCounters},
 };
 
-use self::indexes::Indexes;
+use self::{indexes::Indexes, reaper::Reaper};
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
     desired::{IfName, NetnsId},
@@ -37,6 +41,11 @@ pub struct Kernel {
     indexes: Indexes,
     /// The group that interfaces are deleted in, once one was found.
     group: Option<u32>,
+    reaper: Reaper,
+    /// Workloads' ends that were made in this pass, by host end: their indexes in their namespaces.
+    fresh: BTreeMap<IfName, u32>,
+    /// Host ends that were made in this pass with the program attached already.
+    joined: BTreeSet<u32>,
 }
 
 impl Kernel {
@@ -55,6 +64,9 @@ impl Kernel {
             loaded,
             indexes: Indexes::new(config.max_wires, []),
             group: None,
+            reaper: Reaper::default(),
+            fresh: BTreeMap::new(),
+            joined: BTreeSet::new(),
         })
     }
 
@@ -104,6 +116,9 @@ impl Datapath for Kernel {
     }
 
     fn observe(&mut self, scope: &Scope<'_>) -> Result<Observed, ObserveError> {
+        // A pass that failed may have left some.
+        self.fresh.clear();
+        self.joined.clear();
         self.look(scope)
     }
 
@@ -202,13 +217,21 @@ impl Datapath for Kernel {
         let Loaded {
             attachments, program, ..
         } = &self.loaded;
-        let attached = attachments.attach(&mut self.netlink, program, interfaces);
-        results(attached, |i| {
-            format!(
-                "attach to {}",
-                interfaces.get(i).map_or("?", |(name, _)| name.as_str())
-            )
-        })
+        let rest: Vec<(&IfName, u32)> = interfaces
+            .iter()
+            .filter(|(_, index)| !self.joined.contains(index))
+            .copied()
+            .collect();
+        let mut attached = attachments.attach(&mut self.netlink, program, &rest).into_iter();
+        let one = |(name, index): &(&IfName, u32)| {
+            if self.joined.remove(index) {
+                return Ok(());
+            }
+            let missing = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            let attached = attached.next().unwrap_or_else(missing);
+            attached.map_err(|error| OpError::kernel(format!("cannot attach to {name}: {error}")))
+        };
+        interfaces.iter().map(one).collect()
     }
 
     fn promote(&mut self, interfaces: &[(&IfName, u32)]) -> Results<bool> {

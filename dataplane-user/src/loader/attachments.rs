@@ -86,6 +86,27 @@ impl Attachments {
         interfaces.iter().map(&mut one).collect()
     }
 
+    /// Puts host ends that were made just now, and are not up yet, on the filter block, and says which are on it now.
+    /// The others, if any, are for [`Self::attach`].
+    pub(crate) fn join(
+        &self,
+        netlink: &mut Netlink,
+        program: &OwnedFd,
+        fresh: &[(&IfName, u32)],
+    ) -> BTreeSet<u32> {
+        if self.backend == Backend::Tcx || fresh.is_empty() {
+            return BTreeSet::new();
+        }
+        let indexes: Vec<u32> = fresh.iter().map(|(_, index)| *index).collect();
+        let Ok(joined) = self.blocks.attach(netlink, program.as_fd(), &indexes) else {
+            return BTreeSet::new();
+        };
+        let joined = indexes.into_iter().zip(joined);
+        joined
+            .filter_map(|(index, joined)| joined.is_ok().then_some(index))
+            .collect()
+    }
+
     fn attach_alone(
         &self,
         netlink: &mut Netlink,

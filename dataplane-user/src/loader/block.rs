@@ -4,31 +4,55 @@
 //! nothing to pin and nothing to record. The block exists as long as an interface is in it. Its number comes from the
 //! node's name, and the filter on it carries that name, so every agent of the node finds it by looking. A block
 //! that somebody else uses is left alone and the next number taken.
+//!
+//! There are several blocks: when an interface leaves one, the kernel walks the list of its members, twice. Which one
+//! an interface goes to is in its index, so that interfaces made one after the other share one, and a small node has
+//! one block only.
 
-use std::{collections::BTreeSet, io, os::fd::BorrowedFd};
+mod messages;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    io,
+    os::fd::BorrowedFd,
+};
 
 use dataplane_common::names;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    tc::{TcAttribute, TcHandle, TcHeader, TcMessage},
+    tc::{TcHandle, TcMessage},
 };
 
+use self::messages::{at_block, blocks_of, ingress_block, qdisc};
 use super::tc;
-use crate::netlink::socket::{Answer, Netlink, Request};
+use crate::{
+    netlink::{
+        link,
+        socket::{Answer, Netlink, Request},
+    },
+    ownership::{Managed, NodeScope},
+};
 
 /// The smallest number tried; `tl` in front, for people to recognise.
 const FIRST: u32 = 0x746c_0000;
-/// How many numbers are tried. Others in use are those of agents of other nodes in this namespace, or chance.
-const TRIES: u32 = 8;
-/// `TCA_INGRESS_BLOCK` and `TCA_EGRESS_BLOCK`, which share their numbers.
-const INGRESS_BLOCK: u16 = 13;
-const EGRESS_BLOCK: u16 = 14;
-
+/// How many numbers a node has. Others in use are those of agents of other nodes in this namespace, or chance.
+const NUMBERS: u32 = 16;
+/// How many consecutive interface indexes share a block.
+const MEMBERS: u32 = 1024;
 /// The node's blocks.
 pub(super) struct Blocks {
+    scope: NodeScope,
     first: u32,
     filter: String,
+}
+
+/// Where new members go.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    block: u32,
+    /// Whether our filter is on it.
+    has_filter: bool,
 }
 
 /// What is known of a number.
@@ -49,14 +73,21 @@ impl Blocks {
             (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
         });
         Self {
+            scope: NodeScope::new(node),
             first: FIRST | hash & 0xffff,
             filter: format!("tieline/{node}/{}", names::PROGRAM_WIRE_INGRESS),
         }
     }
 
-    fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
+    fn numbers(&self) -> impl Iterator<Item = u32> + Clone + use<> {
         let first = self.first;
-        (0..TRIES).map(move |i| FIRST | first.wrapping_add(i) & 0xffff)
+        (0..NUMBERS).map(move |i| FIRST | first.wrapping_add(i) & 0xffff)
+    }
+
+    /// The node's numbers in the order in which they are tried for an interface.
+    fn numbers_for(&self, index: u32) -> impl Iterator<Item = u32> + use<> {
+        let skipped = (index / MEMBERS % NUMBERS) as usize;
+        self.numbers().cycle().skip(skipped).take(NUMBERS as usize)
     }
 
     fn states(&self, netlink: &mut Netlink, numbers: &[u32]) -> io::Result<Vec<Block>> {
@@ -88,37 +119,55 @@ impl Blocks {
             .collect())
     }
 
-    /// The block for new members, and whether our filter is on it: the first that is ours; else the first that nobody
-    /// but `members` is in, and on which no filter is.
-    fn choose(&self, netlink: &mut Netlink, members: &BTreeSet<u32>) -> io::Result<Option<(u32, bool)>> {
-        if let Some(ours) = self.ours(netlink)?.first() {
-            return Ok(Some((*ours, true)));
-        }
-        let query = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-        let taken: BTreeSet<u32> = netlink
-            .dump(&query, |message| {
-                let RouteNetlinkMessage::NewQueueDiscipline(qdisc) = message else {
-                    return None;
-                };
-                let member = u32::try_from(qdisc.header.index).is_ok_and(|index| members.contains(&index));
-                (!member).then(|| blocks_of(&qdisc))
-            })?
-            .into_iter()
-            .flatten()
-            .collect();
-        for number in self.numbers().filter(|number| !taken.contains(number)) {
-            let query = RouteNetlinkMessage::GetTrafficFilter(at_block(number));
-            let filters = netlink.dump(&query, |message| {
-                matches!(message, RouteNetlinkMessage::NewTrafficFilter(_)).then_some(())
-            });
-            if filters?.is_empty() {
-                return Ok(Some((number, false)));
+    /// The block for a new member, and whether our filter is on it: of the numbers in the member's order, the first that
+    /// is ours, or that nobody else uses. `members` are those of all blocks, once they were asked for.
+    fn choose(
+        &self,
+        netlink: &mut Netlink,
+        index: u32,
+        members: &mut Option<Members>,
+    ) -> io::Result<Option<Place>> {
+        for block in self.numbers_for(index) {
+            match self.states(netlink, &[block])?.first() {
+                Some(Block::Ours) => {
+                    return Ok(Some(Place {
+                        block,
+                        has_filter: true,
+                    }));
+                }
+                Some(Block::NoFilter) => {}
+                Some(Block::Foreign) | None => continue,
+            }
+            let members = match members {
+                Some(members) => members,
+                None => members.insert(members_of_blocks(netlink)?),
+            };
+            let members = members.get(&block).map_or(&[][..], Vec::as_slice);
+            if self.are_ours(netlink, members)? && is_without_filters(netlink, block)? {
+                return Ok(Some(Place {
+                    block,
+                    has_filter: false,
+                }));
             }
         }
         Ok(None)
     }
 
-    /// Puts interfaces into the block, and the filter on it if it is new; one result each. `AlreadyExists`: somebody
+    /// Whether all of these interfaces are host ends of this node: somebody may have removed the filter of their block.
+    fn are_ours(&self, netlink: &mut Netlink, indexes: &[u32]) -> io::Result<bool> {
+        let answers = netlink.batch(indexes.iter().map(|index| link::get_at(*index)).collect())?;
+        for answer in answers {
+            let foreign = link::found(answer)?.is_some_and(|link| {
+                Managed::recognise(&self.scope, link.index, &link.name, link.alias.as_deref()).is_none()
+            });
+            if foreign {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts interfaces into blocks, and the filter on those that are new; one result each. `AlreadyExists`: somebody
     /// else's qdisc is at the interface.
     pub(super) fn attach(
         &self,
@@ -126,52 +175,66 @@ impl Blocks {
         program: BorrowedFd<'_>,
         indexes: &[u32],
     ) -> io::Result<Vec<io::Result<()>>> {
-        let Some((block, has_filter)) = self.choose(netlink, &indexes.iter().copied().collect())? else {
-            let none = || {
-                Err(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    "every block number is in use",
-                ))
-            };
-            return Ok(indexes.iter().map(|_| none()).collect());
-        };
+        let mut members = None;
+        let mut places: BTreeMap<u32, Option<Place>> = BTreeMap::new();
+        for index in indexes {
+            if let Entry::Vacant(home) = places.entry(index / MEMBERS) {
+                home.insert(self.choose(netlink, *index, &mut members)?);
+            }
+        }
+        let place = |index: &u32| places.get(&(index / MEMBERS)).copied().flatten();
         let group = |index: &u32| {
-            let join = RouteNetlinkMessage::NewQueueDiscipline(qdisc(*index, block));
+            let Some(place) = place(index) else {
+                return Vec::new();
+            };
+            let join = RouteNetlinkMessage::NewQueueDiscipline(qdisc(*index, place.block));
+            let join = Request::new(join, NLM_F_CREATE | NLM_F_EXCL);
+            if place.has_filter {
+                return vec![join];
+            }
             // In the same buffer as what makes the block, so that no block of ours is ever without its filter. After
             // the first it is there already.
-            let filter = tc::filter(at_block(block), Some((program, &self.filter)));
-            vec![
-                Request::new(join, NLM_F_CREATE | NLM_F_EXCL),
-                Request::new(
-                    RouteNetlinkMessage::NewTrafficFilter(filter),
-                    NLM_F_CREATE | NLM_F_EXCL,
-                ),
-            ]
+            let filter = tc::filter(at_block(place.block), Some((program, &self.filter)));
+            let filter = RouteNetlinkMessage::NewTrafficFilter(filter);
+            vec![join, Request::new(filter, NLM_F_CREATE | NLM_F_EXCL)]
         };
-        let length = if has_filter { 1 } else { 2 };
-        let groups = indexes
-            .iter()
-            .map(|index| group(index).into_iter().take(length).collect());
-        let answers = netlink.groups(groups.collect())?;
-        let exists = |error: &io::Error| error.raw_os_error() == Some(libc::EEXIST);
+        let answers = netlink.groups(indexes.iter().map(group).collect())?;
         let mut results = Vec::with_capacity(answers.len());
         for (index, answers) in indexes.iter().zip(answers) {
-            let mut answers = answers.into_iter();
-            let joined = match answers.next() {
-                Some(Err(error)) if exists(&error) => match self.members(netlink, &[*index])?.as_slice() {
-                    [Some(at)] if *at == block => Ok(()),
-                    _ => Err(io::Error::from(io::ErrorKind::AlreadyExists)),
-                },
-                Some(other) => other.map(drop),
-                None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            };
-            let filtered = match answers.next() {
-                Some(Err(error)) if !exists(&error) => Err(error),
-                _ => Ok(()),
-            };
-            results.push(joined.and(filtered));
+            results.push(match place(index) {
+                Some(place) => self.joined(netlink, *index, place.block, answers)?,
+                None => Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "every block number is in use",
+                )),
+            });
         }
         Ok(results)
+    }
+
+    /// What the answers to an interface's joining `block` say.
+    fn joined(
+        &self,
+        netlink: &mut Netlink,
+        index: u32,
+        block: u32,
+        answers: Vec<Answer>,
+    ) -> io::Result<io::Result<()>> {
+        let exists = |error: &io::Error| error.raw_os_error() == Some(libc::EEXIST);
+        let mut answers = answers.into_iter();
+        let joined = match answers.next() {
+            Some(Err(error)) if exists(&error) => match self.members(netlink, &[index])?.as_slice() {
+                [Some(at)] if *at == block => Ok(()),
+                _ => Err(io::Error::from(io::ErrorKind::AlreadyExists)),
+            },
+            Some(other) => other.map(drop),
+            None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        };
+        let filtered = match answers.next() {
+            Some(Err(error)) if !exists(&error) => Err(error),
+            _ => Ok(()),
+        };
+        Ok(joined.and(filtered))
     }
 
     /// The block that each of these interfaces is in.
@@ -243,56 +306,38 @@ impl Blocks {
     }
 }
 
-/// The header that names a block in place of an interface.
-fn at_block(number: u32) -> TcMessage {
-    let mut message = TcMessage::with_index(TcHeader::TCM_IFINDEX_MAGIC_BLOCK.cast_signed());
-    message.header.parent = TcHandle::from(number);
-    message
-}
+/// By block: the indexes of its members.
+type Members = BTreeMap<u32, Vec<u32>>;
 
-fn qdisc(index: u32, block: u32) -> TcMessage {
-    let mut qdisc = tc::qdisc(index, "ingress");
-    let block = block.to_ne_bytes().to_vec();
-    qdisc
-        .attributes
-        .push(TcAttribute::Other(netlink_packet_core::DefaultNla::new(
-            INGRESS_BLOCK,
-            block,
-        )));
-    qdisc
-}
-
-/// The numbers of all blocks that a qdisc is bound to.
-fn blocks_of(qdisc: &TcMessage) -> Vec<u32> {
-    numbered(qdisc, &[INGRESS_BLOCK, EGRESS_BLOCK])
-}
-
-fn ingress_block(message: &RouteNetlinkMessage) -> Option<u32> {
-    match message {
-        RouteNetlinkMessage::NewQueueDiscipline(qdisc) => numbered(qdisc, &[INGRESS_BLOCK]).first().copied(),
-        _ => None,
-    }
-}
-
-fn numbered(qdisc: &TcMessage, kinds: &[u16]) -> Vec<u32> {
-    use netlink_packet_core::{Emitable as _, Nla as _};
-    let value = |attribute: &TcAttribute| match attribute {
-        TcAttribute::Other(nla) if kinds.contains(&nla.kind()) => {
-            let mut bytes = vec![0; nla.buffer_len()];
-            nla.emit(&mut bytes);
-            // An attribute is its length and kind, then the number.
-            bytes
-                .get(4..)?
-                .first_chunk::<4>()
-                .map(|bytes| u32::from_ne_bytes(*bytes))
+fn members_of_blocks(netlink: &mut Netlink) -> io::Result<Members> {
+    let query = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    let found = netlink.dump(&query, |message| match message {
+        RouteNetlinkMessage::NewQueueDiscipline(qdisc) => {
+            Some((u32::try_from(qdisc.header.index).ok()?, blocks_of(&qdisc)))
         }
         _ => None,
-    };
-    qdisc.attributes.iter().filter_map(value).collect()
+    });
+    let mut members = Members::new();
+    for (index, blocks) in found? {
+        for block in blocks {
+            members.entry(block).or_default().push(index);
+        }
+    }
+    Ok(members)
+}
+
+fn is_without_filters(netlink: &mut Netlink, block: u32) -> io::Result<bool> {
+    let query = RouteNetlinkMessage::GetTrafficFilter(at_block(block));
+    let filters = netlink.dump(&query, |message| {
+        matches!(message, RouteNetlinkMessage::NewTrafficFilter(_)).then_some(())
+    });
+    Ok(filters?.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
+    use dataplane_common::limits::OWN_INDEX_BASE;
+
     use super::*;
 
     #[test]
@@ -304,10 +349,15 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_a_block_is_read_from_a_qdisc() {
-        let message = RouteNetlinkMessage::NewQueueDiscipline(qdisc(7, 0x746c_0102));
-        assert_eq!(ingress_block(&message), Some(0x746c_0102));
-        let without = RouteNetlinkMessage::NewQueueDiscipline(tc::qdisc(7, "ingress"));
-        assert_eq!(ingress_block(&without), None);
+    fn neighbours_share_a_block_and_every_number_is_tried_for_each() {
+        let blocks = Blocks::new("n1");
+        let first = |index| blocks.numbers_for(index).next();
+        assert_eq!(first(OWN_INDEX_BASE), first(OWN_INDEX_BASE + MEMBERS - 1));
+        assert_ne!(first(OWN_INDEX_BASE), first(OWN_INDEX_BASE + MEMBERS));
+        let all: BTreeSet<u32> = blocks.numbers().collect();
+        assert_eq!(all.len(), NUMBERS as usize);
+        for index in [1, 5 * MEMBERS, OWN_INDEX_BASE] {
+            assert_eq!(blocks.numbers_for(index).collect::<BTreeSet<_>>(), all);
+        }
     }
 }

@@ -201,6 +201,7 @@ fn neighbour(message: &NeighbourMessage) -> Option<Owned<Neighbour>> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum About {
     Link,
+    AutomaticAddresses,
     Removal,
     Address(IpNet),
     Route(Route),
@@ -210,6 +211,10 @@ pub(crate) enum About {
 /// The requests for a change at the interface with this index, in order.
 pub(crate) fn requests(change: &InnerChange, index: u32) -> Vec<(About, Request)> {
     let mut requests = Vec::new();
+    if change.mtu.is_some() {
+        // Before it is up: then the first would be there.
+        requests.push((About::AutomaticAddresses, link::no_automatic_addresses(index)));
+    }
     if change.mac.is_some() || change.mtu.is_some() {
         requests.push((About::Link, link::change(index, change.mac, change.mtu)));
     }
@@ -259,9 +264,13 @@ fn add_address(address: IpNet, index: u32) -> Request {
     if address.addr().is_ipv6() {
         // The address is planned to be unique; waiting for duplicates would delay the first packet by a second.
         message.header.flags = AddressHeaderFlags::Nodad;
-        message
-            .attributes
-            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+        let mut flags = AddressFlags::Nodad;
+        // A route to the address itself leads nowhere, and every interface that goes makes the kernel walk all of them.
+        flags.set(
+            AddressFlags::Noprefixroute,
+            address.prefix_len() == address.max_prefix_len(),
+        );
+        message.attributes.push(AddressAttribute::Flags(flags));
     }
     Request::new(
         RouteNetlinkMessage::NewAddress(message),

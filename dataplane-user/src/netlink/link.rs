@@ -11,7 +11,7 @@ use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
-        LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+        LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, LinkMode,
     },
 };
 
@@ -27,10 +27,9 @@ use crate::{
 
 /// Transmit queues of a veth end: one suffices, for the redirect does not go through a queue, and each costs memory.
 const QUEUES: u32 = 1;
-/// A host end is made with an MTU that IPv6 does not take, so that the kernel gives it no IPv6 state yet: it would
-/// join the routers' multicast group in a forwarding namespace and report that as soon as the end is up. IPv6 comes
-/// with the real MTU, when the multicast flag is off and no group is joined.
-const MTU_WITHOUT_IPV6: u32 = 1000;
+/// A host end says that it waits for something, which never comes: so the kernel does not begin to speak IPv6 on it. Nor
+/// has it a multicast route for it, and with ten thousand of those in one namespace each further one costs milliseconds.
+const HOST_MODE: LinkMode = LinkMode::Dormant;
 /// Flags that a host end has: up, and without ARP.
 const HOST_SET: LinkFlags = LinkFlags::Noarp;
 /// Flags that a host end does not have: without multicast, the kernel joins no groups on it and reports none.
@@ -45,7 +44,7 @@ pub(crate) struct LinkState {
     pub(crate) mac: Option<Mac>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
-    /// Up and silent, as host ends are.
+    /// Up and silent, as host ends are: see [`silence`].
     pub(crate) settled: bool,
     /// Index of a veth's other end, in its namespace.
     pub(crate) peer: Option<u32>,
@@ -69,7 +68,7 @@ impl LinkState {
             group: 0,
             forwards: false,
         };
-        let mut named = false;
+        let (mut named, mut mode) = (false, LinkMode::Default);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => {
@@ -82,23 +81,34 @@ impl LinkState {
                 LinkAttribute::Link(peer) => state.peer = Some(*peer),
                 LinkAttribute::Group(group) => state.group = *group,
                 LinkAttribute::AfSpecUnspec(families) => state.forwards = routing::forwards(families),
+                LinkAttribute::Mode(found) => mode = *found,
                 _ => {}
             }
         }
+        state.settled &= mode == HOST_MODE;
         named.then_some(state)
     }
 }
 
-/// Reads one interface by name. Statistics are left out: they are most of the answer.
+/// Reads one interface by name.
 pub(crate) fn get(name: &IfName) -> Request {
-    let mut message = named(name);
+    read_one(named(name))
+}
+
+/// Reads one interface by index.
+pub(crate) fn get_at(index: u32) -> Request {
+    read_one(indexed(index))
+}
+
+/// Statistics are left out: they are most of the answer.
+fn read_one(mut message: LinkMessage) -> Request {
     message
         .attributes
         .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     Request::new(RouteNetlinkMessage::GetLink(message), 0)
 }
 
-/// The interface in the answer to [`get`]; `None` when there is none of that name.
+/// The interface in the answer to [`get`] or [`get_at`]; `None` when there is none.
 pub(crate) fn found(answer: Answer) -> io::Result<Option<LinkState>> {
     match answer {
         Ok(messages) => Ok(messages.iter().find_map(read)),
@@ -125,10 +135,10 @@ pub(crate) fn all(netlink: &mut Netlink, keep: impl Fn(&LinkState) -> bool) -> i
     })
 }
 
-/// Makes a pair and marks it, in one group: the kernel makes both ends, gives the host end its mark, makes it silent
-/// *before* it is up (so that it never sends a frame of its own), and tells its index, which is `index` if that is
-/// given and free (else `EBUSY`). The workload's end stays down:
-/// the kernel cannot bring it up before the pair is complete.
+/// Makes a pair, marks it and reads the host end, in one group: the kernel makes both ends, the host end silent, and gives
+/// it its mark. Its index is `index` if that is given and free (else `EBUSY`). Both ends stay down: the kernel cannot
+/// bring the workload's up before the pair is complete; and a host end that is up without a carrier makes it wait for
+/// its queues, when it is read as when it gets a qdisc.
 pub(crate) fn create(new: &NewEnd, index: Option<u32>, netns: BorrowedFd<'_>) -> Vec<Request> {
     let mut peer = named(&new.end.name);
     peer.attributes.extend([
@@ -140,8 +150,9 @@ pub(crate) fn create(new: &NewEnd, index: Option<u32>, netns: BorrowedFd<'_>) ->
     ]);
     let mut pair = named(&new.host);
     pair.header.index = index.unwrap_or(0);
+    silence(&mut pair);
     pair.attributes.extend([
-        LinkAttribute::Mtu(MTU_WITHOUT_IPV6),
+        LinkAttribute::Mtu(new.mtu),
         LinkAttribute::NumTxQueues(QUEUES),
         LinkAttribute::NumRxQueues(QUEUES),
         LinkAttribute::LinkInfo(vec![
@@ -152,18 +163,18 @@ pub(crate) fn create(new: &NewEnd, index: Option<u32>, netns: BorrowedFd<'_>) ->
     let mut mark = named(&new.host);
     mark.attributes
         .push(LinkAttribute::IfAlias(new.mark.as_str().to_owned()));
-    set_flags(&mut mark, HOST_SET, HOST_CLEARED);
-    let mut size = named(&new.host);
-    size.attributes.push(LinkAttribute::Mtu(new.mtu));
-    // The kernel reads the flags first: the end is up before the mode for IPv6 addresses is set. No address is made
-    // before there is a carrier, and the other end is down.
-    let mut up = named(&new.host);
-    silence(&mut up);
-    set_flags(&mut up, HOST_SET | LinkFlags::Up, HOST_CLEARED);
-    let set = |message| Request::new(RouteNetlinkMessage::SetLink(message), 0);
-    let make = Request::new(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL);
-    // Read before it is up: reading an end that is up without a carrier makes the kernel wait for its queues.
-    vec![make, set(mark), set(size), get(&new.host), set(up)]
+    vec![
+        Request::new(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL),
+        Request::new(RouteNetlinkMessage::SetLink(mark), 0),
+        get(&new.host),
+    ]
+}
+
+/// Brings the interface with this index up.
+pub(crate) fn up(index: u32) -> Request {
+    let mut message = indexed(index);
+    set_flags(&mut message, LinkFlags::Up, LinkFlags::empty());
+    Request::new(RouteNetlinkMessage::SetLink(message), 0)
 }
 
 /// Puts a host end of ours back to how it is made.
@@ -171,12 +182,21 @@ pub(crate) fn settle(link: &Managed, mtu: u32) -> Vec<Request> {
     let mut message = indexed(link.index());
     message.attributes.push(LinkAttribute::Mtu(mtu));
     silence(&mut message);
-    let mut up = indexed(link.index());
-    set_flags(&mut up, LinkFlags::Up, LinkFlags::empty());
     vec![
         Request::new(RouteNetlinkMessage::SetLink(message), 0),
-        Request::new(RouteNetlinkMessage::SetLink(up), 0),
+        up(link.index()),
     ]
+}
+
+/// Lets the interface with this index have no IPv6 address but those it is given: the kernel makes none up, and has
+/// nothing to announce. `EAFNOSUPPORT`: it has no IPv6, for its MTU or for this kernel.
+pub(crate) fn no_automatic_addresses(index: u32) -> Request {
+    let mut message = indexed(index);
+    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    message
+        .attributes
+        .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+    Request::new(RouteNetlinkMessage::SetLink(message), 0)
 }
 
 /// Sets hardware address, MTU and up, of the interface with this index.
@@ -195,26 +215,27 @@ pub(crate) fn delete(link: &Managed) -> Request {
     Request::new(RouteNetlinkMessage::DelLink(indexed(link.index())), 0)
 }
 
-/// Deletes interfaces of ours as one group, which costs the kernel one grace period in place of one each.
-///
-/// They are moved to `group`, which is a number that nobody else uses, see [`unused_group`], and the group is deleted.
-pub(crate) fn delete_as_group(netlink: &mut Netlink, group: u32, links: &[&Managed]) -> io::Result<()> {
+/// Moves interfaces of ours to `group`, a number that nobody else uses (see [`unused_group`]), to be deleted with it. Returns
+/// the index of one that is in it now, if there is one: some may be gone.
+pub(crate) fn join_group(netlink: &mut Netlink, group: u32, links: &[&Managed]) -> io::Result<Option<u32>> {
     let join = |link: &&Managed| {
         let mut message = indexed(link.index());
         message.attributes.push(LinkAttribute::Group(group));
         Request::new(RouteNetlinkMessage::SetLink(message), 0)
     };
-    let mut members = 0;
-    for answer in netlink.batch(links.iter().map(join).collect())? {
+    let mut member = None;
+    for (link, answer) in links.iter().zip(netlink.batch(links.iter().map(join).collect())?) {
         match answer {
-            Ok(_) => members += 1,
+            Ok(_) => member = Some(link.index()),
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
             Err(error) => return Err(error),
         }
     }
-    if members == 0 {
-        return Ok(());
-    }
+    Ok(member)
+}
+
+/// Deletes all interfaces in `group`, and returns when the kernel has let go of them.
+pub(crate) fn delete_group(netlink: &mut Netlink, group: u32) -> io::Result<()> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::Group(group));
     match netlink.one(RouteNetlinkMessage::DelLink(message), 0) {
@@ -236,13 +257,10 @@ pub(crate) fn unused_group(netlink: &mut Netlink) -> io::Result<u32> {
         .ok_or_else(|| io::Error::from(io::ErrorKind::ResourceBusy))
 }
 
-/// No ARP, no multicast, no IPv6 address that the kernel makes up.
+/// No ARP, no multicast, no IPv6: the node itself never speaks on a wire. To be said before the interface is up.
 fn silence(message: &mut LinkMessage) {
     set_flags(message, HOST_SET, HOST_CLEARED);
-    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-    message
-        .attributes
-        .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+    message.attributes.push(LinkAttribute::Mode(HOST_MODE));
 }
 
 fn set_flags(message: &mut LinkMessage, set: LinkFlags, cleared: LinkFlags) {

@@ -132,6 +132,29 @@ fn a_filter_or_a_membership_that_somebody_removed_comes_back() -> Result<()> {
 }
 
 #[test]
+fn a_block_without_its_filter_is_still_ours_while_only_our_ends_are_in_it() -> Result<()> {
+    for backend in SHARING {
+        let world = World::new("still", backend)?;
+        let (client, endpoint) = (NetNs::new("still-c")?, NetNs::new("still-e")?);
+        let mut agent = world.start()?;
+        let wires = vec![wire(1, &client, &endpoint)?, wire(2, &client, &endpoint)?];
+        all_well(&world.snapshot(&mut agent, 1, wires.clone())?)?;
+        let ends = host_ends(&world)?;
+        let block = block_of(&world, &ends[0])?;
+        tc(&world, &format!("filter del block {block}"))?;
+        // Only the ends of this wire are looked at; those of the other are in the block too.
+        all_well(&world.change(&mut agent, upsert(2, vec![wires[0].clone()]))?)?;
+        for n in [1, 2] {
+            ping(&client, endpoint_ip(n), PingPlan::default())?.assert_all_answered()?;
+        }
+        for end in &ends {
+            ensure!(block_of(&world, end)? == block, "{end}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_qdisc_that_somebody_hung_at_a_host_end_stays_and_the_wire_works() -> Result<()> {
     for backend in SHARING {
         let world = World::new("hung", backend)?;
@@ -201,7 +224,7 @@ fn busy_ends_get_tcx_links_without_loss_and_leave_nothing() -> Result<()> {
         Ok(report)
     })?;
     report.assert_all_answered()?;
-    ensure!(std::fs::read_dir(world.bpffs.path().join("tieline/v1/links"))?.count() == 0);
+    ensure!(std::fs::read_dir(world.links())?.count() == 0);
     ensure!(host_ends(&world)?.is_empty());
     Ok(())
 }

@@ -75,7 +75,7 @@ fn an_existing_interface_serves_as_endpoint_and_is_left_as_it_was() -> Result<()
         ping(&client, endpoint_ip(1), PingPlan::default())?.assert_all_answered()?;
         all_well(&world.change(&mut agent, remove(3, &[&ids[0], &ids[2]]))?)?;
         ensure!(world.agent.net(|net| net.link("tap.0"))? == before);
-        let links = world.bpffs.path().join("tieline/v1/links");
+        let links = world.links();
         ensure!(std::fs::read_dir(links)?.count() == 0);
     }
     Ok(())
@@ -251,7 +251,7 @@ fn a_namespace_that_vanishes_takes_its_wire_down_and_nothing_else() -> Result<()
 }
 
 fn link_pins(world: &World) -> Result<usize> {
-    Ok(std::fs::read_dir(world.bpffs.path().join("tieline/v1/links"))?.count())
+    Ok(std::fs::read_dir(world.links())?.count())
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Wires carry packets, are repaired, and go without a trace.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use dataplane_user::{desired::End, loader::Backend};
 use tieline_lab::{Leftovers, NetNs, PingPlan, Watch, ping};
 
 use crate::world::{
-    World, all_well, client_ip, endpoint_ip, endpoint_ip6, endpoint_of, remove, upsert, wire,
+    World, all_well, client_ip, client_ip6, endpoint_ip, endpoint_ip6, endpoint_of, remove, upsert, wire,
 };
 
 pub(crate) const BACKENDS: [Backend; 3] = [Backend::Auto, Backend::Clsact, Backend::Tcx];
@@ -74,6 +74,38 @@ fn a_change_makes_only_its_own_wire() -> Result<()> {
     for n in [1, 2] {
         ping(&client, endpoint_ip(n), quick())?.assert_all_answered()?;
     }
+    Ok(())
+}
+
+#[test]
+fn workloads_ends_have_the_planned_addresses_alone_and_host_ends_have_no_ipv6() -> Result<()> {
+    let world = World::new("quiet", Backend::Auto)?;
+    let (client, endpoint) = (NetNs::new("quiet-c")?, NetNs::new("quiet-e")?);
+    let mut agent = world.start()?;
+    all_well(&world.snapshot(&mut agent, 1, vec![wire(1, &client, &endpoint)?])?)?;
+    let addresses =
+        |netns: &NetNs| netns.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/if_inet6")?));
+    for (netns, interface, address) in [
+        (&client, "nsm-1", client_ip6(1)),
+        (&endpoint, "nse-1", endpoint_ip6(1)),
+    ] {
+        let found = addresses(netns)?;
+        let own: Vec<&str> = found.lines().filter(|line| line.ends_with(interface)).collect();
+        let IpAddr::V6(address) = address else {
+            unreachable!()
+        };
+        ensure!(
+            matches!(own[..], [one] if one.starts_with(&format!("{:032x}", u128::from(address)))),
+            "{found}"
+        );
+    }
+    // Up and with a carrier for long enough that the kernel would have begun.
+    std::thread::sleep(Duration::from_millis(300));
+    let routes = world
+        .agent
+        .run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/ipv6_route")?))?;
+    ensure!(!routes.contains(" tl"), "{routes}");
+    ensure!(!addresses(&world.agent)?.contains(" tl"));
     Ok(())
 }
 

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use anyhow::Result;
+use dataplane_common::{ABI_VERSION, names};
 use dataplane_user::{
     desired::{
         Branch, Change, Circuit, Desired, End, IfName, InterfaceEnd, Mac, Neighbour, NetnsId, NetnsRef,
@@ -47,6 +49,13 @@ impl World {
             config,
             _turn: turn,
         })
+    }
+
+    /// The folder of attachments' records.
+    pub(crate) fn links(&self) -> PathBuf {
+        self.bpffs
+            .path()
+            .join(format!("{}/v{ABI_VERSION}/{}", names::PIN_ROOT, names::PIN_LINKS))
     }
 
     /// An agent that starts: opens the datapath and adopts what is there.
