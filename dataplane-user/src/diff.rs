@@ -7,16 +7,17 @@
 
 mod inner;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dataplane_common::abi::{Generation, Hop, HopKind, Position, PositionFlags};
 
 use self::inner::inner_change;
+pub(crate) use self::inner::withdrawal;
 use crate::{
     circuit::{Facing, Layout},
     desired::{End, IfName, Payload, VethEnd, Wire, WireId},
     observed::{HostInterface, Inner, Observed, Obstacle},
-    op::{NewEnd, Op, Point, Settle, Step, Target, Unpoint},
+    op::{InnerChange, NewEnd, Op, Point, Settle, Step, Target, Unpoint},
     ownership::{Mark, NodeScope, host_name},
 };
 
@@ -96,6 +97,8 @@ pub struct Leaving {
     pub stays: BTreeSet<IfName>,
     /// In the way of something new: goes before that is made.
     pub first: BTreeSet<IfName>,
+    /// What of an end that goes its namespace would keep.
+    pub withdrawals: BTreeMap<IfName, InnerChange>,
 }
 
 /// The steps that make `observed` into `wires`. What `observed` holds and no wire names is taken away if it is ours
@@ -126,7 +129,7 @@ pub fn diff(
         .filter(|(host, _)| !wanted.contains(*host) && !leaving.stays.contains(*host));
     for (host, interface) in unwanted {
         let first = leaving.first.contains(host) || phases.is_severed(interface, observed.generation);
-        phases.unmake(host, interface, first);
+        phases.unmake(host, interface, first, leaving.withdrawals.get(host));
     }
     phases.sweep(observed);
     let flip = observed.generation < generation;
@@ -307,7 +310,13 @@ impl Phases {
 
     /// Takes away what no wire wants, before anything is made if that is in its way. The steps of one interface hang
     /// together by its name.
-    fn unmake(&mut self, host: &IfName, interface: &HostInterface, first: bool) {
+    fn unmake(
+        &mut self,
+        host: &IfName,
+        interface: &HostInterface,
+        first: bool,
+        withdrawal: Option<&InnerChange>,
+    ) {
         let step = |op| Step {
             wire: Some(WireId(host.to_string())),
             op,
@@ -318,6 +327,7 @@ impl Phases {
             (&mut self.unpoint, &mut self.detach, &mut self.delete)
         };
         unpoints.extend(unpoint(interface).map(step));
+        detaches.extend(withdrawal.map(|change| step(Op::Configure(Box::new(change.clone())))));
         match &interface.managed {
             Some(managed) => deletes.push(step(Op::Delete(managed.clone()))),
             None if interface.attached => detaches.push(step(Op::Detach(host.clone()))),

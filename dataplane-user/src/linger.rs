@@ -12,8 +12,8 @@ use dataplane_common::abi::{Generation, HopKind};
 
 use crate::{
     circuit::Facing,
-    desired::{End, IfName, NetnsId, Side, WireId},
-    diff::{Laid, Leaving, is_broken},
+    desired::{End, IfName, NetnsId, Side, VethEnd, WireId},
+    diff::{Laid, Leaving, is_broken, withdrawal},
     observed::{HostInterface, Observed},
     ownership::{NodeScope, host_name},
 };
@@ -33,20 +33,26 @@ pub(crate) struct Lingering {
 /// An end that was seen unwanted.
 #[derive(Clone, Debug)]
 struct Unwanted {
-    wire: WireId,
-    side: Side,
+    was: Before,
     index: u32,
     since: Instant,
-    /// Where the workload's end is. Unknown when only the mark says whose it is; `None` for an existing interface.
-    place: Option<Place>,
 }
 
-/// An end as a wire had it before.
+/// An end as a wire had it.
 #[derive(Clone, Debug)]
 pub(crate) struct Before {
-    wire: WireId,
+    pub(crate) wire: WireId,
     side: Side,
-    place: Option<Place>,
+    /// The workload's end. Unknown when only the mark says whose it is; `None` for an existing interface.
+    end: Option<VethEnd>,
+}
+
+/// An end whose time has come.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) host: IfName,
+    pub(crate) index: u32,
+    pub(crate) was: Before,
 }
 
 impl Before {
@@ -56,11 +62,18 @@ impl Before {
             let before = Self {
                 wire: laid.wire.id.clone(),
                 side: facing.side,
-                place: place_of(facing.end),
+                end: match facing.end {
+                    End::Veth(end) => Some(end.clone()),
+                    End::Interface(_) => None,
+                },
             };
             (host.clone(), before)
         };
         laid.ends().map(before)
+    }
+
+    fn place(&self) -> Option<Place> {
+        self.end.as_ref().map(|end| (end.netns.id, end.name.clone()))
     }
 }
 
@@ -89,20 +102,24 @@ impl Lingering {
         self.ends.values().map(|end| end.since + LINGER).min()
     }
 
-    /// Takes the ends that are due at `now`: names, wires and indexes.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<(IfName, WireId, u32)> {
+    /// Takes the ends that are due at `now`.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<Due> {
         let all = std::mem::take(&mut self.ends).into_iter();
         let (due, later): (Vec<_>, Vec<_>) = all.partition(|(_, end)| end.since + LINGER <= now);
         self.ends.extend(later);
-        let due = due.into_iter();
-        due.map(|(host, end)| (host, end.wire, end.index)).collect()
+        let due = due.into_iter().map(|(host, end)| Due {
+            host,
+            index: end.index,
+            was: end.was,
+        });
+        due.collect()
     }
 
     /// The lingering ends of these wires: names, wires and indexes.
     pub(crate) fn of(&self, wires: impl Fn(&WireId) -> bool) -> Vec<(IfName, WireId, u32)> {
-        let theirs = self.ends.iter().filter(|(_, end)| wires(&end.wire));
+        let theirs = self.ends.iter().filter(|(_, end)| wires(&end.was.wire));
         theirs
-            .map(|(host, end)| (host.clone(), end.wire.clone(), end.index))
+            .map(|(host, end)| (host.clone(), end.was.wire.clone(), end.index))
             .collect()
     }
 
@@ -113,11 +130,11 @@ impl Lingering {
         }
         let wanted = wires.iter().flat_map(|laid| &laid.layout.ends);
         let places: BTreeSet<Place> = wanted.filter_map(|facing| place_of(facing.end)).collect();
-        let has = |(host, end): &(&IfName, &Unwanted)| end.has_any(scope, host, &places);
+        let has = |(host, end): &(&IfName, &Unwanted)| end.was.has_any(scope, host, &places);
         self.ends
             .iter()
             .filter(has)
-            .map(|(_, end)| end.wire.clone())
+            .map(|(_, end)| end.was.wire.clone())
             .collect()
     }
 
@@ -140,22 +157,34 @@ impl Lingering {
         failed: impl Fn(&WireId) -> bool,
         about: impl Fn(&WireId) -> bool,
     ) -> Leaving {
-        let UnwantedEnds(mut staying) = self.unwanted(round);
-        let first = needed(round, &staying);
+        let UnwantedEnds(unwanted) = self.unwanted(round);
+        let first = needed(round, &unwanted);
         let planned: BTreeSet<&WireId> = round.wires.iter().map(|laid| &laid.wire.id).collect();
-        staying.retain(|host, end| {
-            !first.contains(host)
+        let stays = |(host, end): &(&IfName, &Unwanted)| {
+            !first.contains(*host)
                 && end.since + LINGER > round.now
-                && planned.contains(&end.wire)
-                && !failed(&end.wire)
-        });
+                && planned.contains(&end.was.wire)
+                && !failed(&end.was.wire)
+        };
+        let staying = unwanted.iter().filter(stays);
+        let mut staying: BTreeMap<_, _> = staying.map(|(host, end)| (host.clone(), end.clone())).collect();
         keep_only_leading(round, &mut staying);
+        let going = unwanted.iter().filter(|(host, _)| !staying.contains_key(*host));
+        let withdrawals = going.filter_map(|(host, end)| {
+            let change = withdrawal(host, end.was.end.as_ref()?)?;
+            Some((host.clone(), change))
+        });
+        let withdrawals = withdrawals.collect();
         let interfaces = &round.observed.interfaces;
         self.ends
-            .retain(|host, end| !interfaces.contains_key(host) && !about(&end.wire));
+            .retain(|host, end| !interfaces.contains_key(host) && !about(&end.was.wire));
         let stays = staying.keys().cloned().collect();
         self.ends.append(&mut staying);
-        Leaving { stays, first }
+        Leaving {
+            stays,
+            first,
+            withdrawals,
+        }
     }
 
     /// Whose end an unwanted interface is, and since when nobody wants it.
@@ -164,29 +193,31 @@ impl Lingering {
         if let Some(known) = known {
             return Some(known.clone());
         }
-        let (wire, side, place) = match (round.before.get(host), &interface.managed) {
-            (Some(before), _) => (before.wire.clone(), before.side, before.place.clone()),
+        let was = match (round.before.get(host), &interface.managed) {
+            (Some(before), _) => before.clone(),
             (None, Some(managed)) => {
                 let (wire, side) = managed.mark().names(round.scope)?;
-                (wire, side, None)
+                Before {
+                    wire,
+                    side,
+                    end: None,
+                }
             }
             (None, None) => return None,
         };
         Some(Unwanted {
-            wire,
-            side,
+            was,
             index: interface.index,
             since: round.now,
-            place,
         })
     }
 }
 
-impl Unwanted {
+impl Before {
     /// Whether its workload's end is at one of `places`. Where only the mark tells whose it is, its name does.
     fn has_any(&self, scope: &NodeScope, host: &IfName, places: &BTreeSet<Place>) -> bool {
-        match &self.place {
-            Some(place) => places.contains(place),
+        match self.place() {
+            Some(place) => places.contains(&place),
             None => places
                 .iter()
                 .any(|(netns, name)| host_name(scope, &self.wire, self.side, *netns, name) == *host),
@@ -202,7 +233,9 @@ impl UnwantedEnds {
     /// Whether what is at the place of `end` is one of them, so that it can make way.
     pub(crate) fn hold(&self, scope: &NodeScope, end: &End) -> bool {
         let place: BTreeSet<Place> = place_of(end).into_iter().collect();
-        self.0.iter().any(|(host, end)| end.has_any(scope, host, &place))
+        self.0
+            .iter()
+            .any(|(host, end)| end.was.has_any(scope, host, &place))
     }
 }
 
@@ -223,12 +256,12 @@ fn needed(round: &Round<'_>, unwanted: &BTreeMap<IfName, Unwanted>) -> BTreeSet<
         }
     }
     let at_home = |end: &Unwanted| {
-        let place = end.place.as_ref();
-        place.is_some_and(|place| homes.contains(&(&end.wire, place.0)))
+        let place = end.was.place();
+        place.is_some_and(|place| homes.contains(&(&end.was.wire, place.0)))
     };
     let needed = unwanted
         .iter()
-        .filter(|(host, end)| at_home(end) || end.has_any(round.scope, host, &places));
+        .filter(|(host, end)| at_home(end) || end.was.has_any(round.scope, host, &places));
     needed.map(|(host, _)| host.clone()).collect()
 }
 

@@ -9,7 +9,7 @@ use dataplane_common::abi::{Generation, Position};
 use ipnet::IpNet;
 
 use crate::{
-    desired::{IfName, Mac, Neighbour, Route, VethEnd, WireId},
+    desired::{IfName, Mac, Neighbour, Route, Rule, VethEnd, WireId},
     outcome::FailureKind,
     ownership::Managed,
 };
@@ -99,6 +99,10 @@ pub struct Inner {
     pub routes: BTreeSet<Owned<Route>>,
     /// Permanent neighbour entries.
     pub neighbours: BTreeSet<Owned<Neighbour>>,
+    /// Our routes through it for packets that came in at other interfaces.
+    pub transit: BTreeSet<Route>,
+    /// Our rules that lead there, and those of its namespace that lead to no interface any more.
+    pub rules: BTreeSet<Rule>,
 }
 
 /// Something in a workload's namespace, and whether the agent put it there. What a workload added by itself stays.

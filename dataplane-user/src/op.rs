@@ -6,7 +6,7 @@ use dataplane_common::abi::{Generation, HopKind, Position, PositionFlags};
 use ipnet::IpNet;
 
 use crate::{
-    desired::{IfName, Mac, Neighbour, NetnsRef, Route, VethEnd, WireId},
+    desired::{IfName, Mac, Neighbour, NetnsRef, Route, Rule, VethEnd, WireId},
     ownership::{Managed, Mark},
 };
 
@@ -92,6 +92,14 @@ pub struct InnerChange {
     pub add_routes: Vec<Route>,
     /// Neighbour entries that come.
     pub add_neighbours: Vec<Neighbour>,
+    /// Transit routes that go.
+    pub remove_transit: Vec<Route>,
+    /// Transit routes that come, or are there.
+    pub add_transit: Vec<Route>,
+    /// Rules that go.
+    pub remove_rules: Vec<Rule>,
+    /// Rules that come.
+    pub add_rules: Vec<Rule>,
 }
 
 impl InnerChange {
@@ -111,7 +119,21 @@ impl InnerChange {
             add_addresses: Vec::new(),
             add_routes: Vec::new(),
             add_neighbours: Vec::new(),
+            remove_transit: Vec::new(),
+            add_transit: Vec::new(),
+            remove_rules: Vec::new(),
+            add_rules: Vec::new(),
         }
+    }
+
+    /// Whether it is about rules of the namespace alone, so that the interface need not be there (any more).
+    #[must_use]
+    pub fn only_removes_rules(&self) -> bool {
+        let rest = Self {
+            remove_rules: Vec::new(),
+            ..self.clone()
+        };
+        rest.is_empty()
     }
 
     /// Whether there is nothing to do.
@@ -126,6 +148,10 @@ impl InnerChange {
             && self.add_addresses.is_empty()
             && self.add_routes.is_empty()
             && self.add_neighbours.is_empty()
+            && self.remove_transit.is_empty()
+            && self.add_transit.is_empty()
+            && self.remove_rules.is_empty()
+            && self.add_rules.is_empty()
     }
 }
 

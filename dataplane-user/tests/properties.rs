@@ -10,7 +10,7 @@ use std::{
 use dataplane_user::{
     desired::{
         Branch, Change, Circuit, Desired, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsRef, Payload,
-        Route, VethEnd, Wire, WireId,
+        Route, Transit, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
     reconcile::{LINGER, ReconcileError, Reconciler},
@@ -89,23 +89,33 @@ fn build_end(wire: u8, (place, variant, addresses): (u8, u8, u8), letter: char) 
             mac: Mac([2, 0, 0, 1, variant, 0]),
         }],
         forwards: false,
+        transit: None,
     })
 }
 
 /// A function in a namespace, with two interfaces that no other function of this wire has.
 fn build_hop(wire: u8, nth: usize, (place, variant): (u8, u8)) -> Hop {
-    let end = |letter: char| match build_end(wire, (place, variant, 0), letter) {
+    let interface = |letter: char| name(&format!("{letter}{wire}-{nth}-{variant}"));
+    let transit = |from: char| Transit {
+        from: interface(from),
+        routes: vec![Route {
+            prefix: "10.9.9.0/24".parse().unwrap(),
+            next_hop: None,
+        }],
+    };
+    let end = |letter: char, other: char| match build_end(wire, (place, variant, 0), letter) {
         End::Veth(end) => End::Veth(VethEnd {
-            name: name(&format!("{letter}{wire}-{nth}-{variant}")),
+            name: interface(letter),
             forwards: true,
+            transit: (variant == 1).then(|| transit(other)),
             ..end
         }),
         End::Interface(_) => panic!("a function is in a namespace"),
     };
     Hop {
         endpoint_name: format!("f{nth}"),
-        inside: end('i'),
-        outside: end('o'),
+        inside: end('i', 'o'),
+        outside: end('o', 'i'),
     }
 }
 
@@ -336,6 +346,8 @@ proptest! {
         let failed: Vec<_> = outcome.failures.iter().map(|failure| failure.wire.clone()).collect();
         let wanted = plan(2, second).wires;
         prop_assert_eq!(next.datapath().inner().dump(), from_scratch(&next, 2, &wanted, &failed));
+        // Rules that the dead agent left behind in a namespace are found by the next look there.
+        next.pass(now + LINGER).unwrap();
         prop_assert_eq!(next.pass(now + LINGER).unwrap().operations, 0);
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use dataplane_user::{
     desired::{
         Branch, Change, Circuit, Desired, End, Hop, IfName, InterfaceEnd, Mac, NetnsId, NetnsRef, Payload,
-        VethEnd, Wire, WireId,
+        Route, Transit, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
     outcome::Outcome,
@@ -86,6 +86,7 @@ impl Script {
                 format!("{adopted:?}\n")
             }
             ["dump"] => self.fake().dump(),
+            ["stray-rules"] => format!("{}\n", self.fake().stray_rules()),
             _ => self.reconcile(&words),
         }
     }
@@ -206,22 +207,32 @@ impl Script {
         String::new()
     }
 
-    /// `netns:inside:outside`.
+    /// `netns:inside:outside`, or `netns:inside:outside+prefix` for a route of the circuit behind the function.
     fn hop(&self, text: &str, number: u8) -> Hop {
+        let (text, prefix) = text.split_once('+').unwrap_or((text, ""));
         let (netns, names) = text.split_once(':').unwrap();
         let (inside, outside) = names.split_once(':').unwrap();
-        let end = |name, side| match self.end(&format!("{netns}:{name}"), number, side) {
+        let routes = prefix.parse().map(|prefix| Route {
+            prefix,
+            next_hop: None,
+        });
+        let transit = routes.ok().map(|route| Transit {
+            from: IfName::new(inside).unwrap(),
+            routes: vec![route],
+        });
+        let end = |name, side, transit| match self.end(&format!("{netns}:{name}"), number, side) {
             End::Veth(end) => End::Veth(VethEnd {
                 addresses: Vec::new(),
                 forwards: true,
+                transit,
                 ..end
             }),
             End::Interface(_) => panic!("{text} is no function"),
         };
         Hop {
             endpoint_name: netns.to_owned(),
-            inside: end(inside, 2),
-            outside: end(outside, 1),
+            inside: end(inside, 2, None),
+            outside: end(outside, 1, transit),
         }
     }
 
@@ -244,6 +255,7 @@ impl Script {
             routes: Vec::new(),
             neighbours: Vec::new(),
             forwards: false,
+            transit: None,
         })
     }
 

@@ -104,5 +104,6 @@ fn end(netns: &NetNs, own: (Ipv4Addr, Mac), other: (Ipv4Addr, Mac)) -> Result<En
             mac: other.1,
         }],
         forwards: false,
+        transit: None,
     }))
 }

@@ -61,6 +61,15 @@ pub struct WireHop {
     pub outside: WireEnd,
 }
 
+/// Routes for packets that came in at one interface, so that the circuits through one function are kept apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transit {
+    /// That interface, in the same namespace.
+    pub from: IfName,
+    /// The routes.
+    pub routes: Vec<Route>,
+}
+
 /// One end of a wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WireEnd {
@@ -87,4 +96,6 @@ pub struct VethEnd {
     pub neighbours: Vec<Neighbour>,
     /// Whether packets are routed through it.
     pub forwards: bool,
+    /// Routes through it for packets that came in at one other interface.
+    pub transit: Option<Transit>,
 }

@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tieline_model::{
     Attachment, Circuit, Connection, HopEnd, HopSide, IfName, MacAddr, Neighbour, NetnsRef, NodeWire,
-    Plumbing, Route, Side, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, derive_mac,
+    Payload, Plumbing, Route, Side, Transit, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, derive_mac,
 };
 
 /// The wire that the client's node makes of `connection`. Every end is on that node: [`crate::select()`] takes no other.
 ///
 /// The client and the terminating endpoint get their addresses as single hosts, an on-link route to each address of
 /// the other end, and the further routes of their side. Of a gateway, the inside gets the endpoint's routes and the
-/// outside the client's, and both route; of a transparent function, neither has anything but a hardware address.
+/// outside the client's, and both route: the further ones for packets that came in at the gateway's other end alone,
+/// because other connections through it may have the same. Of a transparent function, neither has anything but a
+/// hardware address.
 /// Wherever the next hardware address comes from the connection it is a permanent neighbour, so that nothing depends
 /// on ARP or neighbour discovery. Both outer ends are the same whatever lies between them.
 #[must_use]
@@ -58,7 +60,7 @@ impl Lowering<'_> {
                 &client.netns,
                 &client.interface,
                 client.mac,
-                self.routes(Side::Client),
+                [self.direct(Side::Client), self.further(Side::Client)].concat(),
             )
         })
     }
@@ -78,7 +80,12 @@ impl Lowering<'_> {
             (Attachment::Netns(netns), Some(mac)) => WireEnd::Veth(VethEnd {
                 addresses: hosts(&self.connection.server_addresses),
                 neighbours: self.client_neighbours(),
-                ..veth(netns, &server.interface, mac, self.routes(Side::Endpoint))
+                ..veth(
+                    netns,
+                    &server.interface,
+                    mac,
+                    [self.direct(Side::Endpoint), self.further(Side::Endpoint)].concat(),
+                )
             }),
             _ => WireEnd::Interface(server.interface.clone()),
         }
@@ -86,35 +93,69 @@ impl Lowering<'_> {
 
     fn hop(&self, circuit: &Circuit, index: usize, hop: &HopSide) -> WireHop {
         let routed = hop.plumbing == Plumbing::Gateway;
-        let end = |end: &HopEnd, side, neighbours| {
+        let end = |end: &HopEnd, other: &HopEnd, side, neighbours| {
             let bare = veth(&hop.netns, &end.interface, end.mac, Vec::new());
             if !routed {
                 return WireEnd::Veth(bare);
             }
             WireEnd::Veth(VethEnd {
-                routes: self.routes(side),
+                routes: self.direct(side),
                 neighbours,
                 forwards: true,
+                transit: Some(Transit {
+                    from: other.interface.clone(),
+                    routes: self.further(side),
+                })
+                .filter(|transit| !transit.routes.is_empty()),
                 ..bare
             })
         };
         let behind = circuit.answers_behind(index + 1);
         WireHop {
             endpoint_name: hop.endpoint.clone(),
-            inside: end(&hop.inside, Side::Endpoint, self.client_neighbours()),
-            outside: end(&hop.outside, Side::Client, self.far_neighbours(behind)),
+            inside: end(
+                &hop.inside,
+                &hop.outside,
+                Side::Endpoint,
+                self.client_neighbours(),
+            ),
+            outside: end(
+                &hop.outside,
+                &hop.inside,
+                Side::Client,
+                self.far_neighbours(behind),
+            ),
         }
     }
 
-    /// The routes of an end on `side`: to the other end's addresses, and further ones.
-    fn routes(&self, side: Side) -> Vec<Route> {
-        let connection = self.connection;
-        let (peers, further) = match side {
-            Side::Client => (&connection.server_addresses, &connection.src_routes),
-            Side::Endpoint => (&connection.client.addresses, &connection.dst_routes),
+    /// The routes of an end on `side` to the other end's addresses, which no other connection has.
+    fn direct(&self, side: Side) -> Vec<Route> {
+        let peers = match side {
+            Side::Client => &self.connection.server_addresses,
+            Side::Endpoint => &self.connection.client.addresses,
         };
-        let direct = peers.iter().map(|ip| Route::to_host(*ip));
-        direct.chain(further.iter().cloned()).collect()
+        peers.iter().map(|ip| Route::to_host(*ip)).collect()
+    }
+
+    /// The further routes of an end on `side`. On a wire for IP, one that says nothing else leads by way of the other
+    /// end's address: nobody there, and no gateway between, answers ARP for all that lies behind it.
+    fn further(&self, side: Side) -> Vec<Route> {
+        let connection = self.connection;
+        let (routes, peers) = match side {
+            Side::Client => (&connection.src_routes, &connection.server_addresses),
+            Side::Endpoint => (&connection.dst_routes, &connection.client.addresses),
+        };
+        let by_way = |route: &Route| {
+            let of_family = |ip: &&IpAddr| ip.is_ipv4() == route.prefix.addr().is_ipv4();
+            let peer = peers.iter().find(of_family).copied();
+            Route {
+                prefix: route.prefix,
+                next_hop: route
+                    .next_hop
+                    .or(peer.filter(|_| connection.payload == Payload::Ip)),
+            }
+        };
+        routes.iter().map(by_way).collect()
     }
 
     fn client_neighbours(&self) -> Vec<Neighbour> {
@@ -150,6 +191,7 @@ fn veth(netns: &NetnsRef, name: &IfName, mac: MacAddr, routes: Vec<Route>) -> Ve
         routes,
         neighbours: Vec::new(),
         forwards: false,
+        transit: None,
     }
 }
 

@@ -20,7 +20,7 @@ use tieline_proto::tieline::agent::v1 as proto;
 
 use crate::desired::{
     Branch, Change, Circuit, Desired, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsId, NetnsRef,
-    Payload, Route, VethEnd, Wire, WireId,
+    Payload, Route, Transit, VethEnd, Wire, WireId,
 };
 
 /// The longest connection id in bytes. Ids become parts of interface aliases and metrics.
@@ -283,6 +283,22 @@ fn veth_end(at: At<'_>, end: proto::VethEnd) -> Result<VethEnd, InvalidWire> {
             .map(|message| neighbour(at, message))
             .collect::<Result<_, _>>()?,
         forwards: end.forwards,
+        transit: end.transit.map(|message| transit(at, &message)).transpose()?,
+    })
+}
+
+fn transit(at: At<'_>, message: &proto::Transit) -> Result<Transit, InvalidWire> {
+    if message.routes.len() > MAX_PER_END {
+        return Err(at.invalid(
+            "veth.transit.routes",
+            message.routes.len(),
+            "must have at most 1024 entries",
+        ));
+    }
+    let routes = message.routes.iter().map(|message| route(at, message));
+    Ok(Transit {
+        from: if_name(at, "veth.transit.from", &message.from)?,
+        routes: routes.collect::<Result<_, _>>()?,
     })
 }
 

@@ -22,6 +22,7 @@ fn veth(name: &str) -> proto::WireEnd {
                 mac: "02:00:00:00:00:02".into(),
             }],
             forwards: false,
+            transit: None,
         })),
     }
 }

@@ -94,6 +94,7 @@ impl Bench {
                     })
                     .into(),
                 forwards: false,
+                transit: None,
             })),
         };
         let wire = proto::Wire {

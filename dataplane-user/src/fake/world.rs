@@ -14,7 +14,7 @@ use dataplane_common::{
 
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
-    desired::{IfName, Mac, Neighbour, NetnsId, NetnsRef, Route, VethEnd},
+    desired::{IfName, Mac, Neighbour, NetnsId, NetnsRef, Route, Rule, VethEnd},
     observed::{HostInterface, Inner, Look, Observed, Obstacle, Owned, Scope, Want},
     op::{InnerChange, NewEnd, Settle},
     outcome::FailureKind,
@@ -30,6 +30,8 @@ pub struct Fake {
     next_index: u32,
     host: BTreeMap<IfName, Link>,
     netns: BTreeMap<PathBuf, (NetnsId, BTreeMap<IfName, Guest>)>,
+    /// Rules of namespaces with the host end's index of the pair that they lead to. They outlive the pair.
+    rules: BTreeMap<PathBuf, BTreeSet<(u32, Rule)>>,
     positions: BTreeMap<u32, Position>,
     attached: BTreeSet<IfName>,
     promoted: BTreeSet<IfName>,
@@ -67,6 +69,7 @@ impl Fake {
             next_index: 2,
             host: BTreeMap::new(),
             netns: BTreeMap::new(),
+            rules: BTreeMap::new(),
             positions: BTreeMap::new(),
             attached: BTreeSet::new(),
             promoted: BTreeSet::new(),
@@ -87,6 +90,7 @@ impl Fake {
     /// A namespace dies, and with it every veth that has an end in it.
     pub fn remove_netns(&mut self, path: &Path) {
         self.netns.remove(path);
+        self.rules.remove(path);
         self.host
             .retain(|_, link| link.peer.as_ref().is_none_or(|(peer, _)| peer != path));
     }
@@ -97,6 +101,17 @@ impl Fake {
             path: path.clone(),
             id: *id,
         })
+    }
+
+    /// How many rules lead to interfaces that are gone.
+    #[must_use]
+    pub fn stray_rules(&self) -> usize {
+        let rules = self.rules.values().flatten();
+        rules.filter(|(table, _)| self.is_stray(*table)).count()
+    }
+
+    fn is_stray(&self, table: u32) -> bool {
+        self.host.values().all(|link| link.index != table)
     }
 
     /// A flow is seen at a split position.
@@ -164,6 +179,8 @@ impl Fake {
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),
+            transit: BTreeSet::new(),
+            rules: BTreeSet::new(),
         };
         if let Some((_, guests)) = self.netns.get_mut(path) {
             guests.insert(name, Guest { host: None, inner });
@@ -213,6 +230,17 @@ impl Fake {
                 let peer = guest.host.as_ref().map_or("-", IfName::as_str);
                 writeln!(text, "inner {} {name} peer={peer}", path.display())?;
                 write_inner(text, &guest.inner)?;
+                let host = guest.host.as_ref().and_then(|host| self.index_of(host));
+                for (_, rule) in self
+                    .rules
+                    .get(path)
+                    .into_iter()
+                    .flatten()
+                    .filter(|(table, _)| Some(*table) == host)
+                {
+                    let family = if rule.ipv6 { "IPv6" } else { "IPv4" };
+                    writeln!(text, "  rule for {family} from {}", rule.from)?;
+                }
             }
         }
         for (at, position) in self.positions_by_name() {
@@ -318,13 +346,46 @@ impl Fake {
             Some((_, guests)) => guests,
         };
         match guests.get(&end.name) {
-            Some(guest) if guest.host.as_ref() == Some(&look.host) => Ok(Some(guest.inner.clone())),
+            Some(guest) if guest.host.as_ref() == Some(&look.host) => Ok(Some(Inner {
+                rules: self.rules_seen_at(&look.host, &end.netns.path),
+                ..guest.inner.clone()
+            })),
             Some(_) => Err(Obstacle::NameTaken {
                 name: end.name.clone(),
                 path,
             }),
             None => Ok(None),
         }
+    }
+
+    fn rules_seen_at(&self, host: &IfName, netns: &Path) -> BTreeSet<Rule> {
+        let own = self.index_of(host);
+        let seen = |(table, rule): &(u32, Rule)| {
+            let stray = self.is_stray(*table).then_some(*table);
+            let rule = Rule {
+                stray,
+                ..rule.clone()
+            };
+            (stray.is_some() || own == Some(*table)).then_some(rule)
+        };
+        let rules = self.rules.get(netns).into_iter().flatten();
+        rules.filter_map(seen).collect()
+    }
+
+    fn change_rules(&mut self, change: &InnerChange) {
+        let table = self.index_of(&change.host);
+        let rules = self.rules.entry(change.netns.path.clone()).or_default();
+        for gone in &change.remove_rules {
+            rules.retain(|(table, rule)| {
+                let named = (&rule.from, rule.ipv6) == (&gone.from, gone.ipv6);
+                !(named && gone.stray.is_none_or(|stray| stray == *table))
+            });
+        }
+        let added = change
+            .add_rules
+            .iter()
+            .filter_map(|rule| Some((table?, rule.clone())));
+        rules.extend(added);
     }
 
     fn create_one(&mut self, new: &NewEnd) -> Result<u32, OpError> {
@@ -360,6 +421,8 @@ impl Fake {
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),
+            transit: BTreeSet::new(),
+            rules: BTreeSet::new(),
         };
         guests.insert(
             end.name.clone(),
@@ -383,6 +446,10 @@ impl Fake {
     fn configure_one(&mut self, change: &InnerChange) -> Result<(), OpError> {
         let guests = self.netns.get_mut(&change.netns.path).map(|(_, guests)| guests);
         let Some(guest) = guests.and_then(|guests| guests.get_mut(&change.name)) else {
+            if change.only_removes_rules() {
+                self.change_rules(change);
+                return Ok(());
+            }
             let message = format!("interface {} is gone", change.name);
             return Err(OpError {
                 kind: FailureKind::NetnsGone,
@@ -395,6 +462,10 @@ impl Fake {
         inner.up |= change.mtu.is_some();
         inner.mac = change.mac.unwrap_or(inner.mac);
         inner.forwards |= change.forward;
+        inner
+            .transit
+            .retain(|route| !change.remove_transit.contains(route));
+        inner.transit.extend(change.add_transit.iter().cloned());
         inner
             .neighbours
             .retain(|n| !change.remove_neighbours.contains(&n.value.ip));
@@ -422,6 +493,7 @@ impl Fake {
                 value: value.clone(),
                 ours: true,
             }));
+        self.change_rules(change);
         Ok(())
     }
 }
@@ -444,6 +516,9 @@ fn write_inner(text: &mut String, inner: &Inner) -> fmt::Result {
     {
         let via = next_hop.map_or_else(|| "on link".to_owned(), |via| format!("via {via}"));
         writeln!(text, "  route {prefix} {via}{}", owner(*ours))?;
+    }
+    for route in &inner.transit {
+        writeln!(text, "  transit route {}", route.prefix)?;
     }
     for Owned {
         value: Neighbour { ip, mac },

@@ -136,7 +136,9 @@ fn configure(netlink: &mut Netlink, tasks: &[&&Task<'_>]) -> io::Result<Results<
     let links = links_of(netlink, &unknown)?;
     let index = |task: &Task<'_>| {
         let known = || links.get(&task.change.name).map(|link| link.index);
-        task.fresh.or_else(known)
+        // A rule goes whether or not its interface is there.
+        let without = || task.change.only_removes_rules().then_some(0);
+        task.fresh.or_else(known).or_else(without)
     };
     let (mut abouts, mut groups) = (Vec::new(), Vec::new());
     for task in tasks {
@@ -194,6 +196,8 @@ fn is_harmless(netlink: &mut Netlink, change: &InnerChange, about: &About, error
         ),
         About::AutomaticAddresses => code == Some(libc::EAFNOSUPPORT),
         About::Link => false,
+        // The kernel compares all of a rule.
+        About::Rule(_) => code == Some(libc::EEXIST),
         About::Address(_) | About::Route(_) | About::Neighbour(_) => {
             code == Some(libc::EEXIST) && is_there(netlink, change, about).unwrap_or(false)
         }
@@ -210,7 +214,7 @@ fn is_there(netlink: &mut Netlink, change: &InnerChange, about: &About) -> io::R
         About::Address(address) => inner.addresses.iter().any(|found| found.value == *address),
         About::Route(route) => inner.routes.iter().any(|found| found.value == *route),
         About::Neighbour(entry) => inner.neighbours.iter().any(|found| found.value == *entry),
-        About::Link | About::AutomaticAddresses | About::Removal => false,
+        About::Link | About::Rule(_) | About::AutomaticAddresses | About::Removal => false,
     })
 }
 
@@ -233,6 +237,7 @@ fn explain(change: &InnerChange, about: &About, error: &io::Error) -> OpError {
             format!("add the route to {}", route.prefix),
             Some(("context.ip_context".to_owned(), route.prefix.to_string())),
         ),
+        About::Rule(rule) => (format!("add the rule for packets from {}", rule.from), None),
         About::Neighbour(entry) => (
             format!("add neighbour {}", entry.ip),
             Some(("context.ip_context".to_owned(), entry.ip.to_string())),

@@ -24,7 +24,7 @@ use super::{
     socket::{Netlink, Request},
 };
 use crate::{
-    desired::{Mac, Neighbour, Route},
+    desired::{Mac, Neighbour, Route, Rule},
     observed::{Inner, Owned},
     op::InnerChange,
 };
@@ -49,6 +49,8 @@ pub(crate) fn read_all(netlink: &mut Netlink, links: &[&LinkState]) -> io::Resul
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),
+            transit: BTreeSet::new(),
+            rules: BTreeSet::new(),
         };
         (link.index, inner)
     };
@@ -71,7 +73,33 @@ pub(crate) fn read_all(netlink: &mut Netlink, links: &[&LinkState]) -> io::Resul
                 .map(|inner| inner.neighbours.insert(neighbour));
         }
     }
+    read_transit(netlink, links, &mut found)?;
     Ok(found)
+}
+
+/// Only what routes has transit routes and rules.
+fn read_transit(
+    netlink: &mut Netlink,
+    links: &[&LinkState],
+    found: &mut BTreeMap<u32, Inner>,
+) -> io::Result<()> {
+    let indexes: Vec<u32> = links
+        .iter()
+        .filter(|link| link.forwards)
+        .map(|link| link.index)
+        .collect();
+    if indexes.is_empty() {
+        return Ok(());
+    }
+    let mut rules = routing::rules(netlink, &indexes)?;
+    for index in indexes {
+        let transit = routing::transit(netlink, index)?;
+        if let Some(inner) = found.get_mut(&index) {
+            inner.transit = transit;
+            inner.rules = rules.remove(&index).unwrap_or_default();
+        }
+    }
+    Ok(())
 }
 
 /// Whether an answer is about an interface that was asked for: kernels may send more than that.
@@ -113,7 +141,9 @@ fn routes(netlink: &mut Netlink, only: Option<u32>) -> io::Result<Vec<(u32, Owne
         query.attributes.extend(only.map(RouteAttribute::Oif));
         all.extend(
             netlink.dump(&RouteNetlinkMessage::GetRoute(query), |message| match message {
-                RouteNetlinkMessage::NewRoute(message) => {
+                RouteNetlinkMessage::NewRoute(message)
+                    if message.header.table == RouteHeader::RT_TABLE_MAIN =>
+                {
                     route(&message).filter(|(index, _)| wanted(only, *index))
                 }
                 _ => None,
@@ -124,9 +154,9 @@ fn routes(netlink: &mut Netlink, only: Option<u32>) -> io::Result<Vec<(u32, Owne
 }
 
 /// A route and the interface that it leads through.
-fn route(message: &RouteMessage) -> Option<(u32, Owned<Route>)> {
+pub(super) fn route(message: &RouteMessage) -> Option<(u32, Owned<Route>)> {
     let header = &message.header;
-    if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
+    if header.kind != RouteType::Unicast {
         return None;
     }
     if header.protocol == RouteProtocol::Kernel {
@@ -205,6 +235,7 @@ pub(crate) enum About {
     Removal,
     Address(IpNet),
     Route(Route),
+    Rule(Rule),
     Neighbour(Neighbour),
 }
 
@@ -233,6 +264,10 @@ pub(crate) fn requests(change: &InnerChange, index: u32) -> Vec<(About, Request)
             .map(|address| del_address(*address, index)),
     );
     requests.extend(removals.map(|request| (About::Removal, request)));
+    let rules = change.remove_rules.iter().map(routing::del_rule);
+    let routes = change.remove_transit.iter();
+    let routes = routes.map(|route| routing::in_own_table(del_route(route, index), index));
+    requests.extend(rules.chain(routes).map(|request| (About::Removal, request)));
     let addresses = change.add_addresses.iter();
     requests.extend(addresses.map(|address| (About::Address(*address), add_address(*address, index))));
     // A neighbour before the routes: a gateway may be reached through it alone.
@@ -240,6 +275,14 @@ pub(crate) fn requests(change: &InnerChange, index: u32) -> Vec<(About, Request)
     requests.extend(neighbours.map(|entry| (About::Neighbour(entry.clone()), add_neighbour(entry, index))));
     let routes = change.add_routes.iter();
     requests.extend(routes.map(|route| (About::Route(route.clone()), add_route(route, index))));
+    for route in &change.add_transit {
+        let mut request = routing::in_own_table(add_route(route, index), index);
+        // The table is ours alone.
+        request.flags = NLM_F_CREATE | NLM_F_REPLACE;
+        requests.push((About::Route(route.clone()), request));
+    }
+    let rules = change.add_rules.iter();
+    requests.extend(rules.map(|rule| (About::Rule(rule.clone()), routing::add_rule(rule, index))));
     requests
 }
 

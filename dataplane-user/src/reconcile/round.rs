@@ -13,7 +13,7 @@ use crate::{
     datapath::{Datapath, OpError},
     desired::{Desired, End, IfName, Wire, WireId},
     diff::{Laid, diff},
-    linger::{Before, Round},
+    linger::{Before, Due, Round},
     observed::{Look, Observed, Obstacle, Scope, Want},
     outcome::{Outcome, Postponed, WireFailure},
     ownership::NodeScope,
@@ -28,8 +28,8 @@ pub(super) struct Around<'a> {
     pub(super) plan: &'a Desired,
     /// As they were, if they were others: their interfaces may have to go.
     pub(super) before: &'a [Wire],
-    /// Ends that have lingered long enough, with their wires and indexes.
-    pub(super) due: &'a [(IfName, WireId, u32)],
+    /// Ends that have lingered long enough.
+    pub(super) due: &'a [Due],
     /// Whether `plan` is the whole plan.
     pub(super) everything: bool,
     /// The wires of `plan` and `before`.
@@ -103,7 +103,7 @@ impl<D: Datapath> Reconciler<D> {
         let plan = around.plan;
         let mut outcome = self.nothing_done();
         let mut troubles = self.claim(around);
-        let before = ends_before(self.datapath.scope(), around);
+        let mut before = ends_before(self.datapath.scope(), around);
         let mut last = Applied::default();
         for _ in 0..MAX_ROUNDS {
             let target = shaped(plan, &troubles);
@@ -112,15 +112,22 @@ impl<D: Datapath> Reconciler<D> {
                 let (offered, applied) = (plan.generation, observed.generation);
                 return Err(ReconcileError::OlderGeneration { offered, applied });
             }
-            let all_there_is = Sight {
+            let sight = Sight {
                 around,
                 before: &before,
                 observed: &observed,
                 now,
             };
-            self.note_obstacles(&target, &all_there_is, &mut troubles);
+            self.note_obstacles(&target, &sight, &mut troubles);
+            add_troubled(self.datapath.scope(), plan, &troubles, &mut before);
             let target = shaped(plan, &troubles);
-            last = self.carry_out(&target, &all_there_is, &troubles);
+            let sight = Sight {
+                around,
+                before: &before,
+                observed: &observed,
+                now,
+            };
+            last = self.carry_out(&target, &sight, &troubles);
             if let Some(error) = last.flip_error {
                 return Err(ReconcileError::Flip {
                     generation: plan.generation,
@@ -191,9 +198,11 @@ impl<D: Datapath> Reconciler<D> {
         let lingering = self.lingering.of(|id| around.is_about(id) || others.contains(id));
         let mut looks = BTreeMap::new();
         let mut indexes = Vec::new();
-        for (host, wire, index) in lingering.iter().chain(around.due) {
+        let due = around.due.iter().map(|due| (&due.host, &due.was.wire, due.index));
+        let lingering = lingering.iter().map(|(host, wire, index)| (host, wire, *index));
+        for (host, wire, index) in lingering.chain(due) {
             looks.insert(host.clone(), look(wire, host, Want::Nothing));
-            indexes.push(*index);
+            indexes.push(index);
         }
         let in_question = around.before.iter().chain(around.plan.wires.values());
         for wire in in_question {
@@ -367,8 +376,26 @@ fn look<'a>(wire: &'a WireId, host: &IfName, want: Want<'a>) -> Look<'a> {
 
 /// The ends that wires had and may not want any more.
 fn ends_before(scope: &NodeScope, around: &Around<'_>) -> BTreeMap<IfName, Before> {
-    let ends = |wire| Before::of(&Laid::new(scope, wire)).collect::<Vec<_>>();
-    around.before.iter().flat_map(ends).collect()
+    let due = around.due.iter().map(|due| (due.host.clone(), due.was.clone()));
+    let mut ends: BTreeMap<_, _> = due.collect();
+    for wire in around.before {
+        ends.extend(Before::of(&Laid::new(scope, wire)));
+    }
+    ends
+}
+
+/// Wires in trouble may have made what is not wanted of them now.
+fn add_troubled(
+    scope: &NodeScope,
+    plan: &Desired,
+    troubles: &Troubles,
+    before: &mut BTreeMap<IfName, Before>,
+) {
+    for wire in troubles.keys().filter_map(|id| plan.wires.get(id)) {
+        for (host, end) in Before::of(&Laid::new(scope, wire)) {
+            before.entry(host).or_insert(end);
+        }
+    }
 }
 
 /// The plan with wires that are in trouble in the form that is made of them.

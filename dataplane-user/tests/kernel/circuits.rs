@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use dataplane_common::Reason;
 use dataplane_user::{
-    desired::{Branch, Circuit, End, Hop, VethEnd, Wire},
+    desired::{Branch, Circuit, End, Hop, Route, Transit, VethEnd, Wire},
     kernel::Kernel,
     loader::Backend,
     reconcile::Reconciler,
@@ -190,6 +190,102 @@ fn a_gateway_routes_the_wire_and_nothing_else_of_its_namespace() -> Result<()> {
     ensure!(world.pass(&mut agent)?.operations == 1);
     ping(&client, endpoint_ip(1), PingPlan::default())?.assert_all_answered()?;
     Ok(())
+}
+
+/// `wire` with a gateway in `fw`, whose interfaces end in `n`, and a route to `prefix` behind it.
+fn routed_to(prefix: &str, wire: &Wire, fw: &NetNs, n: u8) -> Result<Wire> {
+    let route = Route {
+        prefix: prefix.parse()?,
+        next_hop: Some(endpoint_ip(n)),
+    };
+    let mut hop = gateway(fw, wire)?;
+    let names = [name(&format!("nse-{n}")), name(&format!("nsm-{n}"))];
+    for (end, name) in [&mut hop.inside, &mut hop.outside].into_iter().zip(&names) {
+        if let End::Veth(end) = end {
+            end.name = name.clone();
+        }
+    }
+    if let End::Veth(outside) = &mut hop.outside {
+        outside.transit = Some(Transit {
+            from: names[0].clone(),
+            routes: vec![route.clone()],
+        });
+    }
+    let mut wire = through(wire, vec![hop])?;
+    if let End::Veth(client) = &mut wire.client {
+        client.routes.push(route);
+    }
+    Ok(wire)
+}
+
+fn rules(netns: &NetNs) -> Result<String> {
+    let output = netns.run(|| Ok(std::process::Command::new("ip").args(["rule"]).output()?))?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[test]
+fn circuits_through_one_gateway_keep_apart_although_their_routes_are_the_same() -> Result<()> {
+    let world = World::new("apart", BACKENDS[0])?;
+    let fw = NetNs::new("apart-f")?;
+    let [c1, c2, e1, e2] = ["apart-c1", "apart-c2", "apart-e1", "apart-e2"].map(NetNs::new);
+    let (clients, endpoints) = ([c1?, c2?], [e1?, e2?]);
+    let watch = || Watch {
+        netns: vec![
+            &world.agent,
+            &fw,
+            &clients[0],
+            &clients[1],
+            &endpoints[0],
+            &endpoints[1],
+        ],
+        ..Watch::default()
+    };
+    let mut agent = world.start()?;
+    let (before, rules_before) = (Leftovers::snapshot(&watch())?, rules(&fw)?);
+    let mut wires = Vec::new();
+    for ((n, client), endpoint) in (1..).zip(&clients).zip(&endpoints) {
+        let plain = wire(n, client, endpoint)?;
+        wires.push(routed_to("10.99.0.0/16", &plain, &fw, n)?);
+    }
+    all_well(&world.snapshot(&mut agent, 1, wires.clone())?)?;
+    // Behind each endpoint lies the same address; each client reaches that of its own.
+    for endpoint in &endpoints {
+        endpoint.net(|net| net.add_address("lo", "10.99.0.1/32".parse()?))?;
+    }
+    let far = "10.99.0.1".parse()?;
+    for client in &clients {
+        let begun = passed_all(&agent)?;
+        ping(client, far, PingPlan::default())?.assert_all_answered()?;
+        let grown: Vec<bool> = passed_all(&agent)?
+            .iter()
+            .zip(&begun)
+            .map(|(now, was)| now > was)
+            .collect();
+        let own = client.name() == clients[0].name();
+        ensure!(grown == [own, !own], "{grown:?}");
+    }
+    ensure!(world.pass(&mut agent)?.operations == 0);
+    // An agent that starts finds them as they shall be.
+    drop(agent);
+    let mut agent = world.start()?;
+    ensure!(world.snapshot(&mut agent, 1, wires.clone())?.operations == 0);
+    let second = wire(2, &clients[1], &endpoints[1])?;
+    all_well(&world.change(&mut agent, upsert(2, vec![second]))?)?;
+    world.settle(&mut agent)?;
+    ensure!(rules(&fw)?.matches("nse-").count() == 1, "{}", rules(&fw)?);
+    all_well(&world.change(&mut agent, remove(3, &[&wires[0].id, &wires[1].id]))?)?;
+    ensure!(rules(&fw)? == rules_before, "{}", rules(&fw)?);
+    before.assert_same(&watch())
+}
+
+/// Frames that came in at the function of each wire.
+fn passed_all(agent: &Reconciler<Kernel>) -> Result<Vec<u64>> {
+    let of = |view: &dataplane_user::reconcile::WireView| {
+        let hop = view.branches.first()?.hops.first()?;
+        Some(hop.inside.counters.packets)
+    };
+    let views = agent.wires(None)?;
+    views.iter().map(|view| of(view).context("a function")).collect()
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn nth(n: usize, workloads: &[NetNs]) -> Result<Wire> {
             routes: Vec::new(),
             neighbours: Vec::new(),
             forwards: false,
+            transit: None,
         }))
     };
     Ok(Wire {

@@ -173,6 +173,7 @@ fn veth(
             })
             .collect(),
         forwards: false,
+        transit: None,
     }))
 }
 

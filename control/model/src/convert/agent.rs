@@ -7,7 +7,7 @@ use super::{labels_from, labels_to, next_hop_text, required, to_texts};
 use crate::{
     Attachment, ConnectionId, ConnectionRequest, EndpointName, EndpointRegistration, IfName, Invalid,
     MacAddr, Mtu, Neighbour, NetnsId, NetnsRef, NodeName, NodeWire, Payload, Ports, Protocol, Route,
-    ServiceName, TrafficSelector, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, Workload,
+    ServiceName, TrafficSelector, Transit, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, Workload,
     limits::{MAX_BRANCHES, MAX_HOPS, MAX_TRAFFIC},
     net::parse_prefix,
     service::check_count,
@@ -188,14 +188,7 @@ fn end_to(end: &WireEnd) -> proto::WireEnd {
             name: veth.name.to_string(),
             mac: veth.mac.to_string(),
             addresses: to_texts(&veth.addresses),
-            routes: veth
-                .routes
-                .iter()
-                .map(|route| proto::Route {
-                    prefix: route.prefix.to_string(),
-                    next_hop: next_hop_text(route),
-                })
-                .collect(),
+            routes: routes_to(&veth.routes),
             neighbours: veth
                 .neighbours
                 .iter()
@@ -205,6 +198,10 @@ fn end_to(end: &WireEnd) -> proto::WireEnd {
                 })
                 .collect(),
             forwards: veth.forwards,
+            transit: veth.transit.as_ref().map(|transit| proto::Transit {
+                from: transit.from.to_string(),
+                routes: routes_to(&transit.routes),
+            }),
         }),
     };
     proto::WireEnd {
@@ -319,6 +316,26 @@ fn end_from(field: &str, end: Option<proto::WireEnd>) -> Result<WireEnd, Invalid
     }
 }
 
+fn routes_to(routes: &[Route]) -> Vec<proto::Route> {
+    let route = |route: &Route| proto::Route {
+        prefix: route.prefix.to_string(),
+        next_hop: next_hop_text(route),
+    };
+    routes.iter().map(route).collect()
+}
+
+fn routes_from(field: &str, messages: &[proto::Route]) -> Result<Vec<Route>, Invalid> {
+    let route = |route: &proto::Route| Route::parse(field, &route.prefix, &route.next_hop);
+    messages.iter().map(route).collect()
+}
+
+fn transit_from(message: &proto::Transit) -> Result<Transit, Invalid> {
+    Ok(Transit {
+        from: IfName::parse("transit.from", &message.from)?,
+        routes: routes_from("transit.routes", &message.routes)?,
+    })
+}
+
 fn veth_from(message: proto::VethEnd) -> Result<VethEnd, Invalid> {
     let address = |text: &String| {
         text.parse::<IpNet>()
@@ -339,16 +356,13 @@ fn veth_from(message: proto::VethEnd) -> Result<VethEnd, Invalid> {
         name: IfName::parse("name", &message.name)?,
         mac: MacAddr::parse("mac", &message.mac)?,
         addresses: message.addresses.iter().map(address).collect::<Result<_, _>>()?,
-        routes: message
-            .routes
-            .iter()
-            .map(|route| Route::parse("routes", &route.prefix, &route.next_hop))
-            .collect::<Result<_, _>>()?,
+        routes: routes_from("routes", &message.routes)?,
         neighbours: message
             .neighbours
             .iter()
             .map(neighbour)
             .collect::<Result<_, Invalid>>()?,
         forwards: message.forwards,
+        transit: message.transit.as_ref().map(transit_from).transpose()?,
     })
 }

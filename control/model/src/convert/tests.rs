@@ -13,7 +13,7 @@ use crate::{
     DnsConfig, EndpointQuery, EndpointRegistration, EndpointSide, HopEnd, HopSide, IfName, Lease, MacAddr,
     Match, MonitorScope, Mtu, NetnsId, NetnsRef, NetworkService, NetworkServiceEndpoint, NodeWire, Object,
     Path, PathSegment, Payload, Plumbing, Policy, Ports, Protocol, Rebalance, SegmentPattern,
-    ServiceSelector, TrafficSelector, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, Workload,
+    ServiceSelector, TrafficSelector, Transit, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, Workload,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -211,7 +211,8 @@ prop_compose! {
         }
         let neighbours = addresses.iter().map(|ip| crate::Neighbour { ip: *ip, mac: MacAddr(mac) }).collect();
         let addresses = addresses.into_iter().map(IpNet::from).collect();
-        WireEnd::Veth(VethEnd { netns, name, mac: MacAddr(mac), addresses, routes, neighbours, forwards })
+        let transit = forwards.then(|| Transit { from: "nse-1".parse().unwrap(), routes: routes.clone() });
+        WireEnd::Veth(VethEnd { netns, name, mac: MacAddr(mac), addresses, routes: routes.clone(), neighbours, forwards, transit })
     }
 }
 

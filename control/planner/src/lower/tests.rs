@@ -122,7 +122,12 @@ fn only(wire: &NodeWire) -> &WireCircuit {
 }
 
 fn prefixes(end: &VethEnd) -> BTreeSet<String> {
-    end.routes.iter().map(|route| route.prefix.to_string()).collect()
+    let transit = end.transit.iter().flat_map(|transit| &transit.routes);
+    end.routes
+        .iter()
+        .chain(transit)
+        .map(|route| route.prefix.to_string())
+        .collect()
 }
 
 fn set(texts: &[&str]) -> BTreeSet<String> {
@@ -182,8 +187,20 @@ fn every_segment_looks_alike() {
     for end in [&a.inside, &a.outside, &b.inside, &b.outside].map(veth_of) {
         assert!(end.forwards && end.addresses.is_empty(), "{end:?}");
     }
+    for (end, other) in [(&a.inside, &a.outside), (&a.outside, &a.inside)] {
+        let transit = veth_of(end).transit.as_ref().unwrap();
+        assert_eq!(transit.from, veth_of(other).name, "of this circuit alone");
+        let [route] = transit.routes.as_slice() else {
+            panic!("{transit:?}")
+        };
+        let peers = ips(&["10.0.0.2", "10.0.0.1"]);
+        assert!(peers.contains(&route.next_hop.unwrap()), "{route:?}");
+    }
     for end in [&wire.client, &circuit.endpoint].map(veth_of) {
-        assert!(!end.forwards && end.addresses.len() == 2, "{end:?}");
+        assert!(
+            !end.forwards && end.addresses.len() == 2 && end.transit.is_none(),
+            "{end:?}"
+        );
     }
 }
 

@@ -113,6 +113,7 @@ pub(crate) fn wire(n: u32, client: &Arc<NetNs>, endpoint: &Arc<NetNs>) -> Result
                 mac: macs[1 - side],
             }],
             forwards: false,
+            transit: None,
         }))
     };
     Ok(Wire {
