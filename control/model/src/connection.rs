@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Branch, Circuit, ConnectionId, EndpointName, IfName, Labels, MacAddr, Mtu, NetnsRef, NodeName, Owner,
-    Payload, Route, ServiceName, Side, Timestamp, circuit::derive_mac,
+    Payload, Report, Route, ServiceName, Side, Timestamp, circuit::derive_mac,
 };
 
 /// Whether a connection carries packets.
@@ -61,6 +61,28 @@ pub struct Path {
     pub segments: Vec<PathSegment>,
 }
 
+/// Where a connection led before a change: it goes back there if its node cannot carry the change out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// Its branches then.
+    pub branches: Vec<Branch>,
+    /// Its backup then.
+    pub backup: Option<Circuit>,
+    /// How those came about.
+    pub report: Report,
+    /// Endpoints that its node could not lead it to since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<EndpointName>,
+}
+
+impl Before {
+    /// Every circuit, the backup last.
+    pub fn circuits(&self) -> impl Iterator<Item = &Circuit> {
+        let branches = self.branches.iter().map(|branch| &branch.circuit);
+        branches.chain(&self.backup)
+    }
+}
+
 /// A vWire of one client for one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
@@ -87,6 +109,15 @@ pub struct Connection {
     pub branches: Vec<Branch>,
     /// What its node may switch to by itself when the first branch fails.
     pub backup: Option<Circuit>,
+    /// Where it led before a change that its node has not confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Before>>,
+    /// Endpoints that it ended at before, the last ones first: a client that refreshes may still name one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<EndpointName>,
+    /// How its branches came about.
+    #[serde(default, skip_serializing_if = "Report::is_empty")]
+    pub report: Report,
     /// Routes of the client beside those to the far end's addresses.
     pub src_routes: Vec<Route>,
     /// Routes of the endpoint beside those to the client's addresses.
@@ -123,10 +154,20 @@ impl Connection {
         self.branches.is_empty()
     }
 
-    /// Every circuit, the backup last.
+    /// Every circuit whose ends are its: those of its branches, and those beside.
     pub fn circuits(&self) -> impl Iterator<Item = &Circuit> {
-        let branches = self.branches.iter().map(|branch| &branch.circuit);
-        branches.chain(&self.backup)
+        self.circuits_in_use().chain(self.circuits_beside())
+    }
+
+    /// The circuits that it holds beside those of its branches: its backup, and what it goes back to if a change fails.
+    pub fn circuits_beside(&self) -> impl Iterator<Item = &Circuit> {
+        let before = self.before.iter().flat_map(|before| before.circuits());
+        self.backup.iter().chain(before)
+    }
+
+    /// The circuits that it leads through.
+    pub fn circuits_in_use(&self) -> impl Iterator<Item = &Circuit> {
+        self.branches.iter().map(|branch| &branch.circuit)
     }
 
     /// The hardware address at the far end as the client sees it. `None` when a branch leads straight to an existing

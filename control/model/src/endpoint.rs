@@ -327,6 +327,16 @@ impl NetworkServiceEndpoint {
         self.draining
     }
 
+    /// Whether `other` is the same but for when its lease ends.
+    #[must_use]
+    pub fn differs_in_lease_only(&self, other: &Self) -> bool {
+        let without = |one: &Self| Self {
+            expires: None,
+            ..one.clone()
+        };
+        without(self) == without(other)
+    }
+
     /// What it is chosen by for `service`: what is proven of it, and for keys of which nothing is proven the labels
     /// that it registered.
     #[must_use]

@@ -33,7 +33,7 @@ mod wiring;
 pub mod yaml;
 
 pub use circuit::{Branch, Circuit, EndpointSide, HopEnd, HopSide, Side, derive_hop_mac, derive_mac};
-pub use connection::{ClientSide, Connection, ConnectionState, Path, PathSegment};
+pub use connection::{Before, ClientSide, Connection, ConnectionState, Path, PathSegment};
 pub use dns::DnsConfig;
 pub use endpoint::{EndpointRegistration, NetworkServiceEndpoint, Owner, PLUMBING_LABEL, Workload};
 pub use invalid::Invalid;

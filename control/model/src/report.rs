@@ -117,6 +117,16 @@ pub enum Step {
     Kept,
     /// The connection is moved so that each endpoint has its share.
     Balanced,
+    /// The search was given up: too many candidates lead nowhere.
+    GaveUp {
+        /// How many were tried.
+        tries: u32,
+    },
+    /// The connection's node could not lead it elsewhere, and it is back where it was.
+    WentBack {
+        /// What the node said.
+        because: String,
+    },
     /// The policy took one of several.
     Policy {
         /// It.
@@ -291,6 +301,11 @@ impl fmt::Display for Step {
             Self::BehindLastStage => f.write_str("behind the last position of the service's selector"),
             Self::Any => f.write_str("any endpoint of the service will do"),
             Self::Kept => f.write_str("the connection stays where it is: that is still allowed"),
+            Self::GaveUp { tries } => write!(f, "given up after {tries} candidates that lead nowhere"),
+            Self::WentBack { because } => write!(
+                f,
+                "its node could not lead it elsewhere, so it is back: {because}"
+            ),
             Self::Balanced => f.write_str("the connection is where it gives each endpoint its share"),
             Self::Policy {
                 policy,

@@ -107,8 +107,9 @@ impl Ports {
         self.first <= other.first && other.last <= self.last
     }
 
-    fn meets(self, other: Self) -> bool {
-        self.first <= other.last && other.first <= self.last
+    fn and(self, other: Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (first <= last).then_some(Self { first, last })
     }
 }
 
@@ -213,15 +214,24 @@ impl TrafficSelector {
             && within(self.prefix, other.prefix, |a, b| a.contains(&b))
     }
 
-    /// Whether some packet is selected by both.
+    /// The packets that both select; `None`: there are none.
     #[must_use]
-    pub fn meets(&self, other: &Self) -> bool {
-        fn both<T>(one: Option<T>, other: Option<T>, meets: impl Fn(T, T) -> bool) -> bool {
-            one.zip(other).is_none_or(|(one, other)| meets(one, other))
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        fn both<T>(one: Option<T>, other: Option<T>, and: impl Fn(T, T) -> Option<T>) -> Option<Option<T>> {
+            match (one, other) {
+                (Some(one), Some(other)) => and(one, other).map(Some),
+                (one, other) => Some(one.or(other)),
+            }
         }
-        both(self.protocol, other.protocol, |a, b| a == b)
-            && both(self.ports, other.ports, Ports::meets)
-            && both(self.prefix, other.prefix, |a, b| a.contains(&b) || b.contains(&a))
+        let narrower = |a: IpNet, b: IpNet| {
+            let narrow = if a.prefix_len() >= b.prefix_len() { a } else { b };
+            (a.contains(&b) || b.contains(&a)).then_some(narrow)
+        };
+        Some(Self {
+            protocol: both(self.protocol, other.protocol, |a, b| (a == b).then_some(a))?,
+            ports: both(self.ports, other.ports, Ports::and)?,
+            prefix: both(self.prefix, other.prefix, narrower)?,
+        })
     }
 }
 
@@ -323,14 +333,20 @@ mod tests {
     }
 
     #[test]
-    fn wider_traffic_covers_narrower_and_overlap_is_seen_both_ways() {
+    fn wider_traffic_covers_narrower_and_what_both_select_is_the_narrower_of_each_part() {
         let web = traffic("tcp", "80-89", "10.0.0.0/8");
         assert!(traffic("tcp", "", "").covers(&web));
         assert!(traffic("tcp", "1-1000", "10.0.0.0/8").covers(&web));
         assert!(!web.covers(&traffic("tcp", "80", "")));
-        assert!(!traffic("udp", "", "").meets(&web));
+        assert_eq!(traffic("udp", "", "").and(&web), None);
         let later = traffic("tcp", "85-95", "10.1.0.0/16");
-        assert!(web.meets(&later) && later.meets(&web) && !web.covers(&later));
-        assert!(!web.meets(&traffic("", "", "fd00::/8")), "families never meet");
+        assert_eq!(web.and(&later), Some(traffic("tcp", "85-89", "10.1.0.0/16")));
+        assert_eq!(later.and(&web), web.and(&later));
+        assert_eq!(web.and(&traffic("tcp", "90", "")), None);
+        assert_eq!(web.and(&traffic("", "", "fd00::/8")), None, "families never meet");
+        assert_eq!(
+            traffic("icmp", "", "").and(&traffic("", "", "::/0")),
+            Some(traffic("icmp", "", "::/0"))
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Invalid, Selector, ServiceName, TrafficSelector, WiringName,
+    Invalid, Operator, Requirement, Selector, ServiceName, TrafficSelector, WiringName,
     limits::{MAX_DESTINATIONS, MAX_PRIORITY, MAX_TARGETS, MAX_TRAFFIC, MAX_WEIGHT},
     service::check_count,
     text::text_form,
@@ -64,7 +64,14 @@ impl WiringSource {
     /// on, and not one that they end at.
     #[must_use]
     pub fn is_positive(&self) -> bool {
-        self.source_service.as_ref().is_some_and(|source| !source.negated) || !self.pod_selector.is_empty()
+        self.source_service.as_ref().is_some_and(|source| !source.negated) || self.names_labels()
+    }
+
+    /// Whether it names its sources by labels that they have.
+    #[must_use]
+    pub fn names_labels(&self) -> bool {
+        let has = |term: &Requirement| matches!(term.operator(), Operator::In | Operator::Exists);
+        self.pod_selector.terms().iter().any(has)
     }
 }
 
@@ -265,6 +272,7 @@ mod tests {
         };
         assert!(source("gold", "").is_positive() && source("!gold", "a=b").is_positive());
         assert!(!source("!gold", "").is_positive() && !source("", "").is_positive());
+        assert!(!source("", "a!=b,!c").is_positive() && source("", "a!=b,c").is_positive());
     }
 
     #[test]

@@ -1,460 +1,311 @@
-//! Which endpoint a request gets, and why.
+//! Which way a connection takes, and why (design §6.1).
+//!
+//! From the client on, and again behind every function that passes packets on, the rules are tried in order: wirings,
+//! then the service's matches, then its selector, then any endpoint. A wiring for a part of the traffic makes a branch
+//! beside the one for the rest. What cannot be gone on from is taken out and the next candidate tried, so that a path
+//! never loops and never ends at a function that has to pass packets on.
 
+mod attempt;
+mod candidates;
+mod order;
+mod rules;
 #[cfg(test)]
 mod tests;
+mod walk;
 
-use std::{collections::BTreeMap, fmt};
+use std::sync::Arc;
 
 use tieline_model::{
-    Attachment, ConnectionId, EndpointName, Labels, Match, NetnsRef, NetworkService, NetworkServiceEndpoint,
-    NodeName, Selector, ServiceName,
+    Chosen, ConnectionId, EndpointName, Labels, NetnsRef, NetworkService, NetworkServiceEndpoint, NodeName,
+    Removal, Report, ServiceName, TrafficSelector, WiringName,
+    limits::{MAX_BRANCHES, MAX_TRAFFIC},
 };
 
-/// What is chosen from.
-#[derive(Debug, Clone)]
-pub struct SelectInput<'a> {
-    /// The service asked for.
-    pub service: &'a NetworkService,
-    /// The labels of the request.
-    pub labels: &'a Labels,
+use crate::{Inventory, Told};
+use walk::Walk;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
     /// The client's node.
     pub node: &'a NodeName,
     /// The client's namespace.
     pub netns: &'a NetnsRef,
-    /// The endpoint that the client names, if it does.
-    pub wanted: Option<&'a EndpointName>,
-    /// The endpoints registered for the service.
-    pub candidates: Vec<Candidate<'a>>,
+    /// What it says of itself.
+    pub labels: &'a Labels,
+    /// What is proven of it.
+    pub attested: &'a Labels,
 }
 
-/// An endpoint that may serve.
+/// What a selection is about.
 #[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// The endpoint.
-    pub endpoint: &'a NetworkServiceEndpoint,
-    /// The connection that its interface already ends, if the endpoint is an existing interface.
-    pub taken_by: Option<&'a ConnectionId>,
+pub struct SelectInput<'a> {
+    /// The connection.
+    pub id: &'a ConnectionId,
+    /// The service asked for.
+    pub service: &'a NetworkService,
+    /// Who asks.
+    pub client: Client<'a>,
+    /// The endpoint that the client names, if it does: one that its path leads through.
+    pub wanted: Option<&'a EndpointName>,
+    /// Where the connection is now, empty for a new one: it stays there as far as that is allowed.
+    pub current: &'a [BranchPath],
+    /// Where a decision is told to go, for shares: as far as that is allowed.
+    pub told: &'a Told,
+    /// Endpoints that are not taken, as if they were not there.
+    pub avoid: &'a [EndpointName],
+    /// How many choices were made for the service before.
+    pub turn: u64,
+}
+
+/// What of the state beside the inventory counts.
+pub trait Usage {
+    /// How many connections lead through an endpoint.
+    fn connections(&self, endpoint: &EndpointName) -> usize;
+
+    /// The connection that an endpoint ends, if it is an existing interface.
+    fn holder(&self, endpoint: &NetworkServiceEndpoint) -> Option<&ConnectionId>;
+}
+
+/// What decided: decisions of one class choose among the same endpoints of a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A wiring.
+    Wiring(WiringName),
+    /// One of the service's matches.
+    Match(usize),
+    /// A position of the service's selector.
+    Stage(usize),
+}
+
+impl Class {
+    /// Why an endpoint that this does not select is out.
+    fn excludes(&self, service: &NetworkService) -> Option<Removal> {
+        match self {
+            Self::Wiring(wiring) => Some(Removal::NotWired {
+                wiring: wiring.clone(),
+            }),
+            Self::Match(index) => Some(Removal::NoDestination { index: *index }),
+            Self::Stage(index) => {
+                let stage = service.selector().stages().get(*index)?;
+                let selector = stage.to_string();
+                Some(Removal::NotSelected { selector })
+            }
+        }
+    }
+
+    /// Why an endpoint is out that this selects with weight 0.
+    fn gives_nothing(&self) -> Option<Removal> {
+        match self {
+            Self::Wiring(wiring) => Some(Removal::WiringWeightZero {
+                wiring: wiring.clone(),
+            }),
+            Self::Match(index) => Some(Removal::WeightZero { index: *index }),
+            Self::Stage(_) => None,
+        }
+    }
+}
+
+/// One choice of a selection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// What decided.
+    pub class: Class,
+    /// Who was chosen.
+    pub endpoint: EndpointName,
+    /// Whether it is where the connection was before.
+    pub kept: bool,
+}
+
+/// The way of a part of a connection's traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchPath {
+    /// The wiring that split it off; `None`: it is for what no other branch takes.
+    pub wiring: Option<WiringName>,
+    /// The part of the traffic; empty: what no branch before it takes.
+    pub traffic: Vec<TrafficSelector>,
+    /// Its share of the flows among branches for the same traffic.
+    pub weight: u32,
+    /// Functions in order, and last the endpoint where the path ends.
+    pub path: Vec<Chosen>,
+}
+
+impl BranchPath {
+    /// The names on the path.
+    pub fn names(&self) -> impl Iterator<Item = &EndpointName> {
+        self.path.iter().map(|chosen| &chosen.endpoint)
+    }
 }
 
 /// The choice and how it came about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
-    /// The endpoint.
-    pub endpoint: EndpointName,
+    /// The branches, the first that takes a packet deciding; the last one takes all the rest.
+    pub branches: Vec<BranchPath>,
     /// How it came about.
     pub report: Report,
+    /// The choices made.
+    pub choices: Vec<Choice>,
 }
 
-/// What was looked at, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// The rules that were looked at.
-    pub steps: Vec<Step>,
-    /// The endpoints that a rule took out.
-    pub removed: Vec<Removed>,
-}
-
-/// One rule that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// A match whose source selector the request does not satisfy.
-    MatchPassedOver {
-        /// Its index in the service's `matches`.
-        index: usize,
-        /// Its source selector.
-        source: String,
-    },
-    /// A match that applies and leaves nobody; the next one is tried if it says `fallthrough`.
-    MatchExhausted {
-        /// Its index in the service's `matches`.
-        index: usize,
-        /// Whether the next one is tried.
-        fallthrough: bool,
-    },
-    /// No match applies.
-    NoMatchApplied,
-    /// The match that decides.
-    Matched {
-        /// Its index in the service's `matches`.
-        index: usize,
-    },
-    /// The service's selector decides.
-    Selector {
-        /// It.
-        selector: String,
-    },
-    /// Any endpoint will do.
-    Any,
-    /// The policy took one of several.
-    Policy {
-        /// How many endpoints there were.
-        endpoints: usize,
-        /// The cursor it started from.
-        cursor: u64,
-    },
-}
-
-/// An endpoint that a rule took out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
-    /// The endpoint.
-    pub endpoint: EndpointName,
-    /// The rule.
-    pub by: Removal,
-}
-
-/// A rule that takes an endpoint out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removal {
-    /// The client asks for another one by name.
-    NotTheOneNamed {
-        /// The one asked for.
-        wanted: EndpointName,
-    },
-    /// It is on another node.
-    OtherNode {
-        /// That node.
-        node: NodeName,
-    },
-    /// It is the client itself.
-    ClientItself {
-        /// The namespace of both.
-        netns: NetnsRef,
-    },
-    /// It is an interface that ends another wire.
-    InterfaceTaken {
-        /// The connection that has it.
-        by: ConnectionId,
-    },
-    /// Its labels satisfy no destination of the match.
-    NoDestination {
-        /// The match's index.
-        index: usize,
-    },
-    /// Only destinations of weight 0 are left for it.
-    WeightZero {
-        /// The match's index.
-        index: usize,
-    },
-    /// Its labels do not satisfy the service's selector.
-    NotSelected {
-        /// The selector.
-        selector: String,
-    },
-}
-
-impl fmt::Display for Removal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotTheOneNamed { wanted } => write!(f, "the request names endpoint {wanted}"),
-            Self::OtherNode { node } => {
-                write!(f, "on node {node}: wires between nodes are not supported yet")
-            }
-            Self::ClientItself { netns } => write!(
-                f,
-                "in the client's own namespace {netns}: a wire to itself is a loop"
-            ),
-            Self::InterfaceTaken { by } => write!(
-                f,
-                "its interface ends connection {by}: an interface ends one wire"
-            ),
-            Self::NoDestination { index } => {
-                write!(f, "matches[{index}]: its labels satisfy no destination_selector")
-            }
-            Self::WeightZero { index } => write!(f, "matches[{index}]: its destinations have weight 0"),
-            Self::NotSelected { selector } => {
-                write!(f, "its labels do not satisfy the service's selector {selector}")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Removed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.endpoint, self.by)
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MatchPassedOver { index, source } => {
-                write!(f, "matches[{index}]: the request does not carry {source}")
-            }
-            Self::MatchExhausted {
-                index,
-                fallthrough: true,
-            } => {
-                write!(f, "matches[{index}]: no endpoint left, and it falls through")
-            }
-            Self::MatchExhausted {
-                index,
-                fallthrough: false,
-            } => {
-                write!(
-                    f,
-                    "matches[{index}]: no endpoint left, and it does not say fallthrough"
-                )
-            }
-            Self::NoMatchApplied => f.write_str("no match applies to the request"),
-            Self::Matched { index } => write!(f, "matches[{index}] decides"),
-            Self::Selector { selector } => write!(f, "the service's selector {selector} decides"),
-            Self::Any => f.write_str("any endpoint of the service will do"),
-            Self::Policy { endpoints, cursor } => write!(f, "round robin over {endpoints} at {cursor}"),
-        }
-    }
-}
-
-/// No endpoint can serve.
+/// Why there is no way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no endpoint of NetworkService {service} can serve the request: {}", reasons(.report))]
-pub struct SelectError {
-    /// The service asked for.
-    pub service: ServiceName,
+pub enum SelectError {
+    /// No endpoint can serve.
+    #[error("no endpoint of NetworkService {service} can serve the request: {}", reasons(.report, .service))]
+    Nobody {
+        /// The service asked for.
+        service: ServiceName,
+        /// What was looked at.
+        report: Report,
+    },
+    /// Wirings split the traffic into more parts than a wire has.
+    #[error(
+        "the wirings of NetworkService {service} split the connection's traffic into {branches} branches by {traffic} traffic selectors: at most {MAX_BRANCHES} and {MAX_TRAFFIC}: narrow the sources of some of {}", list(.wirings)
+    )]
+    TooManyBranches {
+        /// The service asked for.
+        service: ServiceName,
+        /// How many branches.
+        branches: usize,
+        /// How many traffic selectors in all.
+        traffic: usize,
+        /// The wirings that split it.
+        wirings: Vec<WiringName>,
+        /// What was looked at.
+        report: Report,
+    },
+}
+
+impl SelectError {
     /// What was looked at.
-    pub report: Report,
-}
-
-/// The most endpoints that an error spells out.
-const MAX_LISTED: usize = 16;
-
-fn reasons(report: &Report) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let refusing = |step: &&Step| !matches!(step, Step::Any | Step::Policy { .. } | Step::Matched { .. });
-    parts.extend(report.steps.iter().filter(refusing).map(ToString::to_string));
-    parts.extend(report.removed.iter().take(MAX_LISTED).map(ToString::to_string));
-    if report.removed.len() > MAX_LISTED {
-        parts.push(format!("and {} more", report.removed.len() - MAX_LISTED));
-    }
-    if report.removed.is_empty() {
-        parts.push("none is registered: register one for this service".to_owned());
-    }
-    parts.join("; ")
-}
-
-/// Chooses an endpoint by the service's `matches`, or else its selector, or else among all (design §6.1), and among
-/// several by its policy at `cursor`, which the caller counts up for each choice made for the service.
-pub fn select(input: &SelectInput<'_>, cursor: u64) -> Result<Selection, SelectError> {
-    let mut report = Report::default();
-    let mut candidates = able(input, &mut report);
-    candidates.sort_by(|a, b| a.name().cmp(b.name()));
-    let groups = if input.service.matches().is_empty() {
-        select_plainly(input, candidates, &mut report)
-    } else {
-        select_by_matches(input, &candidates, &mut report)
-    };
-    match round_robin(&groups, cursor) {
-        Some(endpoint) => {
-            let endpoints = groups.iter().map(|group| group.endpoints.len()).sum();
-            report.steps.push(Step::Policy { endpoints, cursor });
-            Ok(Selection {
-                endpoint: endpoint.name().clone(),
-                report,
-            })
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        match self {
+            Self::Nobody { report, .. } | Self::TooManyBranches { report, .. } => report,
         }
-        None => Err(SelectError {
-            service: input.service.name().clone(),
+    }
+}
+
+fn reasons(report: &Report, service: &ServiceName) -> String {
+    let failed = report.failure().map(|decision| decision.reasons(service));
+    failed.unwrap_or_else(|| "no rule leads to one".to_owned())
+}
+
+fn list(wirings: &[WiringName]) -> String {
+    let names: Vec<&str> = wirings.iter().map(WiringName::as_str).collect();
+    names.join(", ")
+}
+
+/// Chooses the way of a connection.
+pub fn select(
+    inventory: &Inventory,
+    usage: &dyn Usage,
+    input: &SelectInput<'_>,
+) -> Result<Selection, SelectError> {
+    let service = || input.service.name().clone();
+    let (outcome, report, choices) = Walk::new(inventory, usage, input).run();
+    let Some(branches) = outcome else {
+        return Err(SelectError::Nobody {
+            service: service(),
             report,
-        }),
-    }
-}
-
-/// Endpoints that share a weight.
-struct Group<'a> {
-    weight: u64,
-    endpoints: Vec<&'a NetworkServiceEndpoint>,
-}
-
-/// The candidates that could be wired to the client at all.
-fn able<'a>(input: &SelectInput<'a>, report: &mut Report) -> Vec<&'a NetworkServiceEndpoint> {
-    let mut able = Vec::with_capacity(input.candidates.len());
-    for candidate in &input.candidates {
-        match unable(input, candidate) {
-            None => able.push(candidate.endpoint),
-            Some(by) => report.removed.push(Removed {
-                endpoint: candidate.endpoint.name().clone(),
-                by,
-            }),
-        }
-    }
-    able
-}
-
-fn unable(input: &SelectInput<'_>, candidate: &Candidate<'_>) -> Option<Removal> {
-    let endpoint = candidate.endpoint;
-    if let Some(wanted) = input.wanted.filter(|wanted| *wanted != endpoint.name()) {
-        return Some(Removal::NotTheOneNamed {
-            wanted: wanted.clone(),
+        });
+    };
+    let branches = reachable(branches);
+    let traffic: usize = branches.iter().map(|branch| branch.traffic.len()).sum();
+    if branches.len() > MAX_BRANCHES || traffic > MAX_TRAFFIC {
+        let mut wirings: Vec<_> = branches.iter().filter_map(|one| one.wiring.clone()).collect();
+        wirings.dedup();
+        return Err(SelectError::TooManyBranches {
+            service: service(),
+            branches: branches.len(),
+            traffic,
+            wirings,
+            report,
         });
     }
-    if endpoint.node() != input.node {
-        return Some(Removal::OtherNode {
-            node: endpoint.node().clone(),
-        });
-    }
-    match endpoint.attachment() {
-        Attachment::Netns(netns) if netns.is_same(input.netns) => {
-            Some(Removal::ClientItself { netns: netns.clone() })
-        }
-        Attachment::Interface(_) => candidate
-            .taken_by
-            .map(|by| Removal::InterfaceTaken { by: by.clone() }),
-        Attachment::Netns(_) => None,
-    }
+    Ok(Selection {
+        branches,
+        report,
+        choices,
+    })
 }
 
-fn select_plainly<'a>(
+/// Less the parts of the traffic that branches before have taken already.
+fn reachable(branches: Vec<BranchPath>) -> Vec<BranchPath> {
+    let mut taken: Vec<TrafficSelector> = Vec::new();
+    let mut reachable = Vec::with_capacity(branches.len());
+    for mut branch in branches {
+        let is_rest = branch.traffic.is_empty();
+        branch
+            .traffic
+            .retain(|one| !taken.iter().any(|other| other.covers(one)));
+        if is_rest || !branch.traffic.is_empty() {
+            taken.extend(&branch.traffic);
+            reachable.push(branch);
+        }
+    }
+    reachable
+}
+
+/// The way that the rest of a connection's traffic takes when `selection`'s fails: without any of the endpoints on it
+/// or, where that is not to be had, without the one at its end. `None`: there is none.
+#[must_use]
+pub fn backup(
+    inventory: &Inventory,
+    usage: &dyn Usage,
     input: &SelectInput<'_>,
-    candidates: Vec<&'a NetworkServiceEndpoint>,
-    report: &mut Report,
-) -> Vec<Group<'a>> {
-    let [selector] = input.service.selector().stages() else {
-        return Vec::new();
-    };
-    if selector.is_empty() {
-        report.steps.push(Step::Any);
-        return vec![Group {
-            weight: 1,
-            endpoints: candidates,
-        }];
+    selection: &[BranchPath],
+) -> Option<BranchPath> {
+    let rest = selection.last()?;
+    let all: Vec<EndpointName> = rest.names().cloned().collect();
+    let from_the_end = all.len().checked_sub(1).and_then(|last| all.get(last..))?;
+    let mut tries = vec![all.as_slice()];
+    if all.len() > 1 {
+        tries.push(from_the_end);
     }
-    report.steps.push(Step::Selector {
-        selector: selector.to_string(),
-    });
-    let (endpoints, others): (Vec<_>, Vec<_>) = candidates
-        .into_iter()
-        .partition(|one| labels_of(one, input.service).contains(selector));
-    let by = Removal::NotSelected {
-        selector: selector.to_string(),
-    };
-    report.removed.extend(others.iter().map(|one| Removed {
-        endpoint: one.name().clone(),
-        by: by.clone(),
-    }));
-    vec![Group { weight: 1, endpoints }]
+    tries.into_iter().find_map(|avoid| {
+        let input = SelectInput { avoid, ..*input };
+        Walk::new(inventory, usage, &input).in_reserve()
+    })
 }
 
-fn labels_of<'a>(endpoint: &'a NetworkServiceEndpoint, service: &NetworkService) -> &'a Labels {
-    static NONE: std::sync::OnceLock<Labels> = std::sync::OnceLock::new();
-    endpoint
-        .services()
-        .get(service.name())
-        .unwrap_or_else(|| NONE.get_or_init(Labels::default))
-}
+/// Why nothing can be reached behind an endpoint of `service`; `None`: it ends paths, or they go on behind it.
+pub(crate) fn dead_end(
+    inventory: &Inventory,
+    service: &NetworkService,
+    endpoint: &Arc<NetworkServiceEndpoint>,
+) -> Option<String> {
+    /// Nobody is connected to anybody.
+    struct Idle;
 
-fn select_by_matches<'a>(
-    input: &SelectInput<'_>,
-    candidates: &[&'a NetworkServiceEndpoint],
-    report: &mut Report,
-) -> Vec<Group<'a>> {
-    let mut applied = false;
-    for (index, rule) in input.service.matches().iter().enumerate() {
-        let applies = rule
-            .source_selector
-            .render(input.labels)
-            .is_ok_and(|source| source.matches(input.labels));
-        if !applies {
-            report.steps.push(Step::MatchPassedOver {
-                index,
-                source: rule.source_selector.to_string(),
-            });
-            continue;
+    impl Usage for Idle {
+        fn connections(&self, _: &EndpointName) -> usize {
+            0
         }
-        applied = true;
-        let groups = destinations(input, rule, index, candidates, report);
-        if groups
-            .iter()
-            .any(|group| group.weight > 0 && !group.endpoints.is_empty())
-        {
-            report.steps.push(Step::Matched { index });
-            return groups;
-        }
-        report.steps.push(Step::MatchExhausted {
-            index,
-            fallthrough: rule.fallthrough,
-        });
-        if !rule.fallthrough {
-            return Vec::new();
-        }
-    }
-    if !applied {
-        report.steps.push(Step::NoMatchApplied);
-    }
-    Vec::new()
-}
 
-/// The endpoints of each destination of `rule`, with its weight. Who is in none is reported.
-fn destinations<'a>(
-    input: &SelectInput<'_>,
-    rule: &Match,
-    index: usize,
-    candidates: &[&'a NetworkServiceEndpoint],
-    report: &mut Report,
-) -> Vec<Group<'a>> {
-    if rule.routes.is_empty() {
-        return vec![Group {
-            weight: 1,
-            endpoints: candidates.to_vec(),
-        }];
-    }
-    let unweighted = rule.routes.iter().all(|route| route.weight == 0);
-    let group = |(weight, selector): (u64, Option<Selector>)| {
-        let chosen = |one: &&&'a NetworkServiceEndpoint| {
-            selector
-                .as_ref()
-                .is_some_and(|selector| selector.matches(labels_of(one, input.service)))
-        };
-        Group {
-            weight,
-            endpoints: candidates.iter().filter(chosen).copied().collect(),
-        }
-    };
-    let destination = |route: &tieline_model::Destination| {
-        let weight = if unweighted { 1 } else { u64::from(route.weight) };
-        (weight, route.destination_selector.render(input.labels).ok())
-    };
-    let groups: Vec<Group<'a>> = rule.routes.iter().map(destination).map(group).collect();
-    let mut best: BTreeMap<&EndpointName, u64> = BTreeMap::new();
-    for group in &groups {
-        for one in &group.endpoints {
-            let weight = best.entry(one.name()).or_default();
-            *weight = group.weight.max(*weight);
+        fn holder(&self, _: &NetworkServiceEndpoint) -> Option<&ConnectionId> {
+            None
         }
     }
-    for one in candidates {
-        let by = match best.get(one.name()) {
-            None => Removal::NoDestination { index },
-            Some(0) => Removal::WeightZero { index },
-            Some(_) => continue,
-        };
-        report.removed.push(Removed {
-            endpoint: one.name().clone(),
-            by,
-        });
-    }
-    groups
-}
 
-/// Weighted round robin: of every `sum of weights` choices each group gets its weight, and within a group each
-/// endpoint has its turn.
-fn round_robin<'a>(groups: &[Group<'a>], cursor: u64) -> Option<&'a NetworkServiceEndpoint> {
-    let live = || {
-        groups
-            .iter()
-            .filter(|group| group.weight > 0 && !group.endpoints.is_empty())
+    let id = ConnectionId::parse("id", "analysis").ok()?;
+    let netns = NetnsRef::parse("netns", "/proc/0/ns/net", None).ok()?;
+    let labels = Labels::default();
+    let input = SelectInput {
+        id: &id,
+        service,
+        client: Client {
+            node: endpoint.node(),
+            netns: &netns,
+            labels: &labels,
+            attested: &labels,
+        },
+        wanted: None,
+        current: &[],
+        told: &Told::new(),
+        avoid: &[],
+        turn: 0,
     };
-    let total: u64 = live().map(|group| group.weight).sum();
-    let (round, mut slot) = (cursor.checked_div(total)?, cursor.checked_rem(total)?);
-    for group in live() {
-        if slot < group.weight {
-            let turn = round.wrapping_mul(group.weight).wrapping_add(slot);
-            let count = u64::try_from(group.endpoints.len()).ok()?;
-            return group
-                .endpoints
-                .get(usize::try_from(turn.checked_rem(count)?).ok()?)
-                .copied();
-        }
-        slot -= group.weight;
-    }
-    None
+    Walk::new(inventory, &Idle, &input).dead_end(endpoint)
 }

@@ -7,25 +7,56 @@ use std::{
 
 use ipnet::IpNet;
 use tieline_model::{
-    EndpointName, Invalid, NetworkService, NetworkServiceEndpoint, Object, ObjectKind, ServiceName,
-    Timestamp, limits::MAX_OBJECTS,
+    ConnectionId, EndpointName, Invalid, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring,
+    Object, ObjectKind, ServiceName, Timestamp, WiringName, limits::MAX_OBJECTS,
 };
+use tieline_planner::{Finding, analyse_services, check_wirings};
 
 use crate::{
-    Applied, ApplyAction, ChangeKind, NodeGeneration, Record, Refusal, Registry, RegistryEvent,
+    Applied, ApplyAction, ChangeKind, NodeGeneration, Outcome, Record, Refusal, Registry, RegistryEvent,
     endpoints::foreign,
 };
 
 const DEFAULT_PREFIXES: &str = "the default prefixes";
 
 impl Registry {
-    /// Creates or changes objects, all or none.
+    /// Creates or changes objects, all or none. Then what they concern is planned at once: connections are moved from
+    /// where they were to where all the objects together lead them.
     pub(crate) fn apply(
         &mut self,
         now: Timestamp,
-        objects: Vec<Object>,
+        objects: &[Object],
         dry_run: bool,
-    ) -> Result<Vec<Applied>, Refusal> {
+    ) -> Result<Outcome, Refusal> {
+        self.check_objects(objects)?;
+        if dry_run {
+            // The same is done to a copy, so that what is foreseen is what happens.
+            return Ok(self.clone().carry_out(now, objects));
+        }
+        Ok(self.carry_out(now, objects))
+    }
+
+    fn carry_out(&mut self, now: Timestamp, objects: &[Object]) -> Outcome {
+        let actions: Vec<ApplyAction> = objects.iter().map(|object| self.action(object)).collect();
+        let mut concerned = BTreeSet::new();
+        for object in objects {
+            concerned.extend(self.put_object(now, object));
+        }
+        self.replan(concerned);
+        let analysis = self.analysis(objects);
+        let results = objects.iter().zip(actions).map(|(object, action)| Applied {
+            kind: object.kind(),
+            name: object.name().to_owned(),
+            action,
+            warnings: self.warnings(object, action, &analysis),
+        });
+        Outcome {
+            results: results.collect(),
+            moves: std::mem::take(&mut self.moved),
+        }
+    }
+
+    fn check_objects(&self, objects: &[Object]) -> Result<(), Refusal> {
         if objects.len() > MAX_OBJECTS {
             let rule = format!("at most {MAX_OBJECTS} at once: apply them in parts");
             return Err(Invalid::new("objects", objects.len().to_string(), rule).into());
@@ -40,31 +71,45 @@ impl Registry {
             match object {
                 Object::NetworkService(service) => drop(services.insert(service.name().clone(), service)),
                 Object::NetworkServiceEndpoint(endpoint) => self.check_declared(endpoint)?,
-                Object::NetworkServiceWiring(_) => {
-                    let rule = "wirings are not carried out yet: leave it out";
-                    return Err(
-                        Invalid::new(format!("objects[{i}].kind"), object.kind().as_str(), rule).into(),
-                    );
-                }
+                Object::NetworkServiceWiring(_) => {}
             }
         }
         self.check_prefixes(&services)?;
-        let offered: BTreeSet<&ServiceName> = objects.iter().flat_map(offered_by).collect();
-        let results = objects
-            .iter()
-            .map(|object| self.foresee(object, &services, &offered))
-            .collect();
-        drop(services);
-        if !dry_run {
-            objects
-                .into_iter()
-                .for_each(|object| self.put_object(now, object));
+        self.check_wirings(objects)
+    }
+
+    /// Refuses wirings that together with those that are there open ways without end.
+    fn check_wirings(&self, objects: &[Object]) -> Result<(), Refusal> {
+        fn new(object: &Object) -> Option<&NetworkServiceWiring> {
+            match object {
+                Object::NetworkServiceWiring(wiring) => Some(wiring),
+                _ => None,
+            }
         }
-        Ok(results)
+        let new: BTreeMap<&WiringName, &NetworkServiceWiring> = objects
+            .iter()
+            .filter_map(new)
+            .map(|wiring| (wiring.name(), wiring))
+            .collect();
+        let targets: BTreeSet<&ServiceName> = new.values().flat_map(|wiring| wiring.target()).collect();
+        for target in targets {
+            let kept = self.tables.inventory.wirings_of(target).map(AsRef::as_ref);
+            let kept = kept.filter(|one| !new.contains_key(one.name()));
+            let about = new.values().copied().filter(|one| one.target().contains(target));
+            let findings = check_wirings(target, kept.chain(about).collect());
+            if let Some(error) = findings.iter().find(|one| one.problem.is_error()) {
+                let at = objects.iter().position(|object| {
+                    object.kind() == ObjectKind::NetworkServiceWiring && object.name() == error.name
+                });
+                let field = at.map_or_else(|| "objects".to_owned(), |i| format!("objects[{i}]"));
+                return Err(error.refusal().within(&field).into());
+            }
+        }
+        Ok(())
     }
 
     fn check_declared(&self, endpoint: &NetworkServiceEndpoint) -> Result<(), Refusal> {
-        match self.tables.endpoints.get(endpoint.name()) {
+        match self.tables.endpoints().get(endpoint.name()) {
             Some(existing) if !existing.is_declared() => Err(foreign(existing)),
             _ => Ok(()),
         }
@@ -75,7 +120,7 @@ impl Registry {
         &self,
         changed: &BTreeMap<ServiceName, &NetworkService>,
     ) -> Result<(), Refusal> {
-        let kept = self.tables.services.values().map(AsRef::as_ref);
+        let kept = self.tables.services().values().map(AsRef::as_ref);
         let kept = kept.filter(|service| !changed.contains_key(service.name()));
         let mut all: BTreeMap<IpNet, (String, String)> = BTreeMap::new();
         for (i, prefix) in self.config.default_prefixes.iter().enumerate() {
@@ -109,97 +154,144 @@ impl Registry {
         Ok(())
     }
 
-    /// What applying `object` does, with the warnings.
-    fn foresee(
-        &self,
-        object: &Object,
-        services: &BTreeMap<ServiceName, &NetworkService>,
-        offered: &BTreeSet<&ServiceName>,
-    ) -> Applied {
+    /// What applying `object` does.
+    fn action(&self, object: &Object) -> ApplyAction {
+        let tables = &self.tables;
+        let equal = match object {
+            Object::NetworkService(new) => tables.services().get(new.name()).map(|old| **old == *new),
+            Object::NetworkServiceEndpoint(new) => {
+                let old = tables.endpoints().get(new.name());
+                old.map(|old| **old == as_declared(new, old))
+            }
+            Object::NetworkServiceWiring(new) => tables.wirings().get(new.name()).map(|old| **old == *new),
+        };
+        match equal {
+            None => ApplyAction::Created,
+            Some(false) => ApplyAction::Changed,
+            Some(true) => ApplyAction::Unchanged,
+        }
+    }
+
+    /// What there is to say about the rules that `objects` touch.
+    fn analysis(&self, objects: &[Object]) -> Vec<Finding> {
+        let touches = |object: &Object| match object {
+            Object::NetworkService(service) => vec![service.name().clone()],
+            Object::NetworkServiceWiring(wiring) => wiring.target().to_vec(),
+            Object::NetworkServiceEndpoint(_) => Vec::new(),
+        };
+        let services: BTreeSet<ServiceName> = objects.iter().flat_map(touches).collect();
+        analyse_services(&self.tables.inventory, &services)
+    }
+
+    /// What the operator should know about an object that was accepted.
+    fn warnings(&self, object: &Object, action: ApplyAction, analysis: &[Finding]) -> Vec<String> {
         let mut warnings = Vec::new();
-        let action = match object {
+        match object {
             Object::NetworkService(service) => {
                 let name = service.name();
-                if self.endpoints_of_service(name) == 0 && !offered.contains(name) {
+                if self.endpoints_of_service(name) == 0 {
                     warnings.push(
                         "no endpoint offers it yet: requests are refused until one is registered".to_owned(),
                     );
                 }
-                let action = action(self.tables.services.get(name).map(|old| old.as_ref() == service));
                 let connections = self.connections_of_service(name);
                 if action == ApplyAction::Changed && connections > 0 {
                     warnings.push(format!(
-                        "{connections} connections keep their endpoint and addresses, and take the rest with their next refresh"
+                        "{connections} connections keep their addresses, and take MTU and payload with their next refresh"
                     ));
                 }
-                action
             }
             Object::NetworkServiceEndpoint(endpoint) => {
-                let known = |name: &&ServiceName| {
-                    self.tables.services.contains_key(*name) || services.contains_key(*name)
-                };
-                let unknown = endpoint.services().keys().filter(|name| !known(name));
+                let unknown = endpoint
+                    .services()
+                    .keys()
+                    .filter(|name| !self.tables.services().contains_key(*name));
                 warnings.extend(
                     unknown.map(|name| format!("NetworkService {name} is not there yet: apply it too")),
                 );
                 if !self.nodes.get(endpoint.node()).is_some_and(|node| node.connected) {
                     warnings.push(format!("node {} has no agent connected", endpoint.node()));
                 }
-                let old = self.tables.endpoints.get(endpoint.name());
-                action(old.map(|old| **old == endpoint.clone().since(old.registered_at())))
-            }
-            Object::NetworkServiceWiring(_) => ApplyAction::Created,
-        };
-        Applied {
-            kind: object.kind(),
-            name: object.name().to_owned(),
-            action,
-            warnings,
-        }
-    }
-
-    fn put_object(&mut self, now: Timestamp, object: Object) {
-        match object {
-            Object::NetworkService(service) => {
-                if self
-                    .tables
-                    .services
-                    .get(service.name())
-                    .is_some_and(|old| **old == service)
-                {
-                    return;
-                }
-                let service = Arc::new(service);
-                self.touch_record(Record::Service, service.name());
-                self.tell(RegistryEvent::Service(ChangeKind::Update, Arc::clone(&service)));
-                self.tables.services.insert(service.name().clone(), service);
-            }
-            Object::NetworkServiceEndpoint(endpoint) => {
-                let old = self.tables.endpoints.get(endpoint.name());
-                let endpoint = endpoint.since(old.map_or(now, |old| old.registered_at()));
-                if old.is_none_or(|old| **old != endpoint) {
-                    self.put_endpoint(endpoint);
-                }
             }
             Object::NetworkServiceWiring(_) => {}
         }
+        let own = |one: &&Finding| one.kind == object.kind() && one.name == object.name();
+        warnings.extend(analysis.iter().filter(own).map(ToString::to_string));
+        let of_another = |one: &&Finding| !own(one) && one.problem.is_caused_by(object.kind(), object.name());
+        warnings.extend(
+            analysis
+                .iter()
+                .filter(of_another)
+                .map(|one| format!("{} {}: {one}", one.kind, one.name)),
+        );
+        warnings
     }
 
-    /// Removes an object. A service with connections stays; an endpoint takes its connections with it.
+    /// Puts an object; the connections that it may concern.
+    fn put_object(&mut self, now: Timestamp, object: &Object) -> BTreeSet<ConnectionId> {
+        if self.action(object) == ApplyAction::Unchanged {
+            return BTreeSet::new();
+        }
+        match object {
+            Object::NetworkService(service) => {
+                let service = Arc::new(service.clone());
+                self.touch_record(Record::Service, service.name());
+                self.tell(RegistryEvent::Service(ChangeKind::Update, Arc::clone(&service)));
+                let concerned = self.tables.by_service.of(service.name()).cloned().collect();
+                self.tables.inventory.put_service(service);
+                concerned
+            }
+            Object::NetworkServiceEndpoint(endpoint) => {
+                let old = self.tables.endpoints().get(endpoint.name());
+                let since = old.map_or(now, |old| old.registered_at());
+                self.put_endpoint(endpoint.clone().since(since))
+            }
+            Object::NetworkServiceWiring(wiring) => {
+                let old = self.tables.wirings().get(wiring.name()).cloned();
+                let wiring = Arc::new(wiring.clone());
+                self.touch_record(Record::Wiring, wiring.name());
+                let mut concerned = self.of_targets(&wiring);
+                concerned.extend(old.into_iter().flat_map(|old| self.of_targets(&old)));
+                self.tables.inventory.put_wiring(wiring);
+                concerned
+            }
+        }
+    }
+
+    fn of_targets(&self, wiring: &NetworkServiceWiring) -> BTreeSet<ConnectionId> {
+        let ids = wiring
+            .target()
+            .iter()
+            .flat_map(|target| self.tables.by_service.of(target));
+        ids.cloned().collect()
+    }
+
+    /// Removes an object. A service with connections stays; the connections of an endpoint are moved.
     pub(crate) fn delete(&mut self, kind: ObjectKind, name: &str) -> Result<Vec<NodeGeneration>, Refusal> {
         match kind {
             ObjectKind::NetworkService => self.delete_service(&ServiceName::parse("name", name)?),
             ObjectKind::NetworkServiceEndpoint => {
                 let name = EndpointName::parse("name", name)?;
-                if !self.tables.endpoints.contains_key(&name) {
+                if !self.tables.endpoints().contains_key(&name) {
                     return Err(Refusal::UnknownEndpoint {
                         name: name.to_string(),
                     });
                 }
                 Ok(self.remove_endpoint(&name))
             }
-            ObjectKind::NetworkServiceWiring => Ok(Vec::new()),
+            ObjectKind::NetworkServiceWiring => self.delete_wiring(&WiringName::parse("name", name)?),
         }
+    }
+
+    fn delete_wiring(&mut self, name: &WiringName) -> Result<Vec<NodeGeneration>, Refusal> {
+        let wiring = self.tables.inventory.take_wiring(name);
+        let wiring = wiring.ok_or_else(|| Refusal::UnknownWiring {
+            name: name.to_string(),
+        })?;
+        self.touch_record(Record::Wiring, name);
+        let concerned = self.of_targets(&wiring);
+        self.replan(concerned.clone());
+        Ok(self.plans_of(&concerned))
     }
 
     fn delete_service(&mut self, name: &ServiceName) -> Result<Vec<NodeGeneration>, Refusal> {
@@ -214,7 +306,7 @@ impl Registry {
             field: "name",
             name: name.to_string(),
         };
-        let service = self.tables.services.remove(name).ok_or_else(unknown)?;
+        let service = self.tables.inventory.take_service(name).ok_or_else(unknown)?;
         self.tables.turns.remove(name);
         self.touch_record(Record::Turn, name);
         self.touch_record(Record::Service, name);
@@ -223,17 +315,9 @@ impl Registry {
     }
 }
 
-fn offered_by(object: &Object) -> Vec<&ServiceName> {
-    match object {
-        Object::NetworkService(_) | Object::NetworkServiceWiring(_) => Vec::new(),
-        Object::NetworkServiceEndpoint(endpoint) => endpoint.services().keys().collect(),
-    }
-}
-
-fn action(equal: Option<bool>) -> ApplyAction {
-    match equal {
-        None => ApplyAction::Created,
-        Some(false) => ApplyAction::Changed,
-        Some(true) => ApplyAction::Unchanged,
-    }
+/// A declared endpoint as it is kept in place of `old`.
+fn as_declared(new: &NetworkServiceEndpoint, old: &NetworkServiceEndpoint) -> NetworkServiceEndpoint {
+    new.clone()
+        .since(old.registered_at())
+        .with_draining(old.is_draining())
 }

@@ -44,7 +44,7 @@ impl Draft<'_> {
             key: name.to_owned(),
         };
         let (last, passed) = path.split_last().ok_or_else(|| missing(""))?;
-        let endpoints = &self.registry.tables.endpoints;
+        let endpoints = &self.registry.tables.endpoints();
         let find = |name: &EndpointName| endpoints.get(name).ok_or_else(|| missing(name.as_str()));
         let mut hops = Vec::with_capacity(passed.len());
         for name in passed {

@@ -5,6 +5,8 @@ use tieline_model::{
     NodeName, Object, ObjectKind, Timestamp, Workload,
 };
 
+use crate::Move;
+
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
@@ -30,6 +32,23 @@ pub enum Command {
         kind: ObjectKind,
         /// Its name.
         name: String,
+    },
+    /// Drain an endpoint, so that it gets nothing new and what it has is moved; or take it back. Answer:
+    /// [`Reply::Moved`].
+    Drain {
+        /// The endpoint.
+        name: EndpointName,
+        /// Whether it is drained from now on.
+        draining: bool,
+    },
+    /// A node saw that an endpoint of its lives, or lives no more. Answer: [`Reply::Done`].
+    Health {
+        /// The node.
+        node: NodeName,
+        /// The endpoint.
+        endpoint: EndpointName,
+        /// Whether it lives.
+        alive: bool,
     },
     /// Register an endpoint, or refresh or change its registration. Answer: [`Reply::Endpoint`].
     RegisterEndpoint {
@@ -160,8 +179,10 @@ pub enum ObservedWire {
 /// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// What became of each object.
-    Applied(Vec<Applied>),
+    /// What became of each object, and of connections.
+    Applied(Outcome),
+    /// The connections that are moved.
+    Moved(Vec<Move>),
     /// The endpoint as registered, with the lease granted.
     Endpoint(Box<NetworkServiceEndpoint>),
     /// The connection.
@@ -189,6 +210,15 @@ pub struct NodeGeneration {
     pub node: NodeName,
     /// The plan.
     pub generation: u64,
+}
+
+/// What applying objects does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What became of each object.
+    pub results: Vec<Applied>,
+    /// The connections that are moved.
+    pub moves: Vec<Move>,
 }
 
 /// What became of an object.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tieline_model::{ConnectionId, ConnectionState};
+use tieline_model::{Attachment, Connection, ConnectionId, ConnectionState};
 
-use crate::{Caller, ChangeKind, NodeFailure, NodeGeneration, Record, Refusal, Registry, Settled};
+use crate::{Caller, ChangeKind, NodeGeneration, Record, Refusal, Registry, Settled};
 
 impl Registry {
     /// Removes a connection for its owner or an operator.
@@ -20,8 +20,23 @@ impl Registry {
             Caller::Workload(workload) if !connection.owner.admits(workload) => {
                 Err(Refusal::ForeignConnection { id: id.clone() })
             }
-            Caller::Workload(_) | Caller::Operator => Ok(self.remove_connection(id).into_iter().collect()),
+            Caller::Workload(_) | Caller::Operator => Ok(self.end_connection(id).into_iter().collect()),
         }
+    }
+
+    /// Removes a connection; what it sets free may help others.
+    pub(crate) fn end_connection(&mut self, id: &ConnectionId) -> Option<NodeGeneration> {
+        let connection = self.tables.connections.get(id).cloned()?;
+        let planned = self.remove_connection(id);
+        let existing = |attachment: &Attachment| matches!(attachment, Attachment::Interface(_));
+        if connection
+            .circuits()
+            .any(|circuit| existing(&circuit.server.attachment))
+        {
+            let waiting = self.tables.wanting.of(&connection.service).cloned().collect();
+            self.replan(waiting);
+        }
+        planned
     }
 
     /// Removes a connection with everything it has; the plan that its wire goes with.
@@ -41,6 +56,7 @@ impl Registry {
 
     /// The node has made the wire. One that is parked stays DOWN, for its reason.
     pub(crate) fn wire_stands(&mut self, id: &ConnectionId) {
+        self.confirm(id);
         self.set_state(id, ConnectionState::Up);
         if let Some(connection) = self.tables.connections.get(id) {
             self.settled.push(Settled {
@@ -50,39 +66,17 @@ impl Registry {
         }
     }
 
-    /// The node could not make the wire: one that never stood is forgotten, another is DOWN.
-    pub(crate) fn wire_failed(&mut self, failure: NodeFailure) {
-        let NodeFailure {
-            id,
-            kind,
-            field,
-            value,
-            message,
-        } = failure;
-        let Some(connection) = self.tables.connections.get(&id) else {
+    /// A connection need not go back any more.
+    fn confirm(&mut self, id: &ConnectionId) {
+        let connection = self.tables.connections.get(id).filter(|one| one.before.is_some());
+        let Some(connection) = connection else {
             return;
         };
-        let (node, pending) = (
-            connection.client.node.clone(),
-            connection.state == ConnectionState::Pending,
-        );
-        if self.forget_wait(&node, &id) {
-            let refusal = Refusal::Wire {
-                kind,
-                field,
-                value,
-                message: message.clone(),
-            };
-            self.settled.push(Settled {
-                id: id.clone(),
-                result: Err(refusal),
-            });
-        }
-        if pending {
-            self.remove_connection(&id);
-        } else {
-            self.set_state(&id, ConnectionState::Down { reason: message });
-        }
+        let mut confirmed = Connection::clone(connection);
+        confirmed.before = None;
+        self.touch_record(Record::Connection, id);
+        let put = self.tables.replace_connection(Arc::new(confirmed));
+        debug_assert_eq!(put, Ok(()), "it gives up names and takes none");
     }
 
     /// Notes what a node says of a wire. A parked connection keeps its state, which says why it is parked.

@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use tieline_model::{
-    Attachment, Circuit, Connection, ConnectionId, EndpointName, EndpointRegistration, HopSide,
-    NetworkServiceEndpoint, Owner, Timestamp, Workload,
+    Attachment, ConnectionId, EndpointName, EndpointRegistration, NetworkServiceEndpoint, NodeName, Owner,
+    Rebalance, ServiceName, Timestamp, Workload,
 };
 
 use crate::{
-    Caller, ChangeKind, NodeGeneration, Record, Refusal, Registry, RegistryEvent, command::granted_until,
+    Caller, ChangeKind, Move, NodeGeneration, Record, Refusal, Registry, RegistryEvent,
+    command::granted_until,
 };
 
 impl Registry {
@@ -27,7 +28,7 @@ impl Registry {
                 value: name.to_string(),
             });
         }
-        let existing = self.tables.endpoints.get(registration.name());
+        let existing = self.tables.endpoints().get(registration.name());
         if let Some(existing) = existing.filter(|one| one.is_declared() || !one.owner().admits(caller)) {
             return Err(foreign(existing));
         }
@@ -40,7 +41,8 @@ impl Registry {
         let expires = (!registration.kept_by_node).then(until).transpose()?;
         let since = existing.map_or(now, |one| one.registered_at());
         let endpoint = NetworkServiceEndpoint::registered(registration, caller, since, expires);
-        self.put_endpoint(endpoint.clone());
+        let concerned = self.put_endpoint(endpoint.clone());
+        self.replan(concerned);
         Ok(endpoint)
     }
 
@@ -50,7 +52,7 @@ impl Registry {
         caller: &Caller,
         name: &EndpointName,
     ) -> Result<Vec<NodeGeneration>, Refusal> {
-        match (self.tables.endpoints.get(name), caller) {
+        match (self.tables.endpoints().get(name), caller) {
             (Some(endpoint), Caller::Workload(workload)) if !endpoint.owner().admits(workload) => {
                 Err(foreign(endpoint))
             }
@@ -58,53 +60,130 @@ impl Registry {
         }
     }
 
-    /// Puts an endpoint. Connections that it does not serve in this form are closed: it moved, or gave up a service.
-    pub(crate) fn put_endpoint(&mut self, endpoint: NetworkServiceEndpoint) {
-        let endpoint = Arc::new(endpoint);
-        let gone: Vec<ConnectionId> = self
-            .tables
-            .by_endpoint
-            .of(endpoint.name())
-            .filter(|id| {
-                let connection = self.tables.connections.get(*id);
-                connection.is_some_and(|connection| !serves(&endpoint, connection))
-            })
-            .cloned()
-            .collect();
-        for id in gone {
-            self.remove_connection(&id);
-        }
+    /// Puts an endpoint; the connections that it may concern. One that was there stays drained if it was.
+    pub(crate) fn put_endpoint(&mut self, endpoint: NetworkServiceEndpoint) -> BTreeSet<ConnectionId> {
+        let old = self.tables.endpoints().get(endpoint.name()).cloned();
+        let drained = old.as_ref().is_some_and(|old| old.is_draining());
+        let endpoint = Arc::new(endpoint.with_draining(drained));
         self.touch_record(Record::Endpoint, endpoint.name());
         self.tell(RegistryEvent::Endpoint(ChangeKind::Update, Arc::clone(&endpoint)));
-        self.tables.put_endpoint(endpoint);
+        self.touch_dead(endpoint.name());
+        self.tables.put_endpoint(Arc::clone(&endpoint));
+        if old
+            .as_ref()
+            .is_some_and(|old| old.differs_in_lease_only(&endpoint))
+        {
+            return BTreeSet::new();
+        }
+        self.concerned(old.as_deref(), Some(&endpoint))
     }
 
-    /// Removes an endpoint and closes its connections; the plans that their wires go with.
+    /// Removes an endpoint and moves its connections; the plans that they are moved with.
     pub(crate) fn remove_endpoint(&mut self, name: &EndpointName) -> Vec<NodeGeneration> {
-        let Some(endpoint) = self.tables.take_endpoint(name) else {
-            return Vec::new();
-        };
-        let ids: Vec<ConnectionId> = self.tables.by_endpoint.of(name).cloned().collect();
-        let planned: BTreeSet<NodeGeneration> =
-            ids.iter().filter_map(|id| self.remove_connection(id)).collect();
-        self.touch_record(Record::Endpoint, name);
-        self.tell(RegistryEvent::Endpoint(ChangeKind::Delete, endpoint));
-        planned.into_iter().collect()
+        let concerned = self.take_endpoint(name);
+        self.replan(concerned.clone());
+        self.plans_of(&concerned)
     }
-}
 
-/// Whether an endpoint, in this form, can be what it is on a connection.
-fn serves(endpoint: &NetworkServiceEndpoint, connection: &Connection) -> bool {
-    let in_place = |circuit: &Circuit| {
-        let server = &circuit.server;
-        let terminates = circuit.endpoint != *endpoint.name()
-            || (server.node == *endpoint.node() && server.attachment == *endpoint.attachment());
-        let attachment = |hop: &HopSide| Attachment::Netns(hop.netns.clone());
-        let mut hops = circuit.hops.iter().filter(|hop| hop.endpoint == *endpoint.name());
-        terminates
-            && hops.all(|hop| hop.node == *endpoint.node() && attachment(hop) == *endpoint.attachment())
-    };
-    endpoint.services().contains_key(&connection.service) && connection.circuits().all(in_place)
+    /// Removes an endpoint; the connections that it concerns.
+    pub(crate) fn take_endpoint(&mut self, name: &EndpointName) -> BTreeSet<ConnectionId> {
+        self.touch_dead(name);
+        let Some(endpoint) = self.tables.take_endpoint(name) else {
+            return BTreeSet::new();
+        };
+        self.touch_record(Record::Endpoint, name);
+        self.tell(RegistryEvent::Endpoint(ChangeKind::Delete, Arc::clone(&endpoint)));
+        self.concerned(Some(&endpoint), None)
+    }
+
+    /// Drains an endpoint, or takes it back; the connections that are moved.
+    pub(crate) fn drain(&mut self, name: &EndpointName, draining: bool) -> Result<Vec<Move>, Refusal> {
+        let Some(old) = self.tables.endpoints().get(name).cloned() else {
+            return Err(Refusal::UnknownEndpoint {
+                name: name.to_string(),
+            });
+        };
+        if old.is_draining() != draining {
+            let endpoint = Arc::new(NetworkServiceEndpoint::clone(&old).with_draining(draining));
+            self.touch_record(Record::Endpoint, name);
+            self.tables.put_endpoint(Arc::clone(&endpoint));
+            let concerned = self.concerned(Some(&old), Some(&endpoint));
+            self.replan(concerned);
+        }
+        Ok(std::mem::take(&mut self.moved))
+    }
+
+    /// Notes whether an endpoint lives, as its node sees it.
+    pub(crate) fn note_health(&mut self, node: &NodeName, name: &EndpointName, alive: bool) {
+        let here = self
+            .tables
+            .endpoints()
+            .get(name)
+            .filter(|one| one.node() == node)
+            .cloned();
+        if let Some(endpoint) = here.filter(|_| self.tables.inventory.set_dead(name, !alive)) {
+            self.touch_record(Record::Dead, name);
+            let concerned = self.concerned(Some(&endpoint), Some(&endpoint));
+            self.replan(concerned);
+        }
+    }
+
+    /// What is known of an endpoint's life may be forgotten with the next change of it.
+    fn touch_dead(&mut self, name: &EndpointName) {
+        if self.tables.inventory.is_dead(name) {
+            self.touch_record(Record::Dead, name);
+        }
+    }
+
+    /// The connections that a change of an endpoint from `old` to `new` may concern: those that hold an end there, those
+    /// that it may help, and those whose source it tells more or less about.
+    fn concerned(
+        &self,
+        old: Option<&NetworkServiceEndpoint>,
+        new: Option<&NetworkServiceEndpoint>,
+    ) -> BTreeSet<ConnectionId> {
+        let tables = &self.tables;
+        let both = || old.into_iter().chain(new);
+        let mut ids: BTreeSet<&ConnectionId> = BTreeSet::new();
+        for endpoint in both() {
+            ids.extend(tables.at_endpoint(endpoint.name()));
+            for service in endpoint.services().keys() {
+                if self.is_moved_by_any_change(service) {
+                    ids.extend(tables.by_service.of(service));
+                }
+            }
+        }
+        for service in new.into_iter().flat_map(|new| new.services().keys()) {
+            ids.extend(tables.wanting.of(service));
+            let impaired = tables.inventory.impaired_of(service);
+            ids.extend(impaired.flat_map(|one| tables.by_endpoint.of(one.name())));
+        }
+        let tells = |one: &NetworkServiceEndpoint| {
+            (
+                one.attachment().clone(),
+                one.services().keys().cloned().collect::<Vec<_>>(),
+            )
+        };
+        if old.map(tells) != new.map(tells) {
+            for endpoint in both() {
+                if let Attachment::Netns(netns) = endpoint.attachment() {
+                    ids.extend(tables.of_clients_in(endpoint.node(), netns));
+                    let beside = tables.inventory.endpoints_at(endpoint.node(), netns);
+                    ids.extend(beside.flat_map(|other| tables.by_endpoint.of(other.name())));
+                }
+            }
+        }
+        ids.into_iter().cloned().collect()
+    }
+
+    /// Whether one endpoint more or less may concern connections of a service that are not at it.
+    fn is_moved_by_any_change(&self, name: &ServiceName) -> bool {
+        let service = self.tables.services().get(name);
+        service.is_some_and(|service| {
+            service.rebalance() == Rebalance::Rebalance
+                || service.matches().iter().any(|rule| rule.fallthrough)
+        })
+    }
 }
 
 /// The refusal to touch somebody else's endpoint.

@@ -15,27 +15,32 @@ mod connections;
 mod effects;
 mod endpoints;
 mod ipam;
+mod moves;
 mod names;
 mod nodes;
 mod record;
 mod refusal;
 mod request;
 mod restore;
+mod rollback;
 mod runs;
 mod silence;
 mod state;
 mod tables;
+mod way;
 
 pub use command::{
     Applied, ApplyAction, Caller, Command, Granted, NodeFailure, NodeGeneration, NodeHello, ObservedWire,
-    Reply, WireFailureKind,
+    Outcome, Reply, WireFailureKind,
 };
 pub use config::RegistryConfig;
 pub use effects::{ChangeKind, Effects, RegistryEvent, Settled, Write};
+pub use moves::{Leg, Move};
 pub use nodes::NodeState;
 pub use record::{RECORD_VERSION, Record, RestoreError};
 pub use refusal::{Code, Refusal};
 pub use state::{Counts, Registry};
+pub use tieline_planner::Finding;
 
 #[cfg(test)]
 mod tests;

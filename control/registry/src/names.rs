@@ -17,7 +17,13 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    fn of(node: &NodeName, netns: &NetnsRef) -> Self {
+    /// The namespace by identity and by path.
+    pub(crate) fn all_of(node: &NodeName, netns: &NetnsRef) -> BTreeSet<Self> {
+        let path = Self::Path(node.clone(), netns.path().to_owned());
+        BTreeSet::from([Self::of(node, netns), path])
+    }
+
+    pub(crate) fn of(node: &NodeName, netns: &NetnsRef) -> Self {
         match netns.id() {
             Some(id) => Self::Id(node.clone(), id),
             None => Self::Path(node.clone(), netns.path().to_owned()),

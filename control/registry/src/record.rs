@@ -75,10 +75,12 @@ pub enum Record {
     Addresses,
     /// Where a service's round robin stands.
     Turn,
+    /// That an endpoint lives no more.
+    Dead,
 }
 
 impl Record {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Service,
         Self::Endpoint,
         Self::Wiring,
@@ -86,6 +88,7 @@ impl Record {
         Self::Node,
         Self::Addresses,
         Self::Turn,
+        Self::Dead,
     ];
 
     /// The keys' common beginning.
@@ -99,6 +102,7 @@ impl Record {
             Self::Node => "node/",
             Self::Addresses => "addresses/",
             Self::Turn => "turn/",
+            Self::Dead => "dead/",
         }
     }
 

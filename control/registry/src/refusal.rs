@@ -47,6 +47,18 @@ pub enum Refusal {
         /// Its name.
         name: String,
     },
+    /// No such connection.
+    #[error("id \"{id}\": no such connection: see `tieline get connections`")]
+    UnknownConnection {
+        /// Its id.
+        id: ConnectionId,
+    },
+    /// No such wiring.
+    #[error("name \"{name}\": no such NetworkServiceWiring: see `tieline get networkservicewirings`")]
+    UnknownWiring {
+        /// Its name.
+        name: String,
+    },
     /// A node that never said hello.
     #[error("node \"{node}\": no such node: start `tieline agent` there")]
     UnknownNode {
@@ -232,9 +244,11 @@ impl Refusal {
     pub fn code(&self) -> Code {
         match self {
             Self::Invalid(_) | Self::PrefixesOverlap { .. } => Code::InvalidArgument,
-            Self::UnknownService { .. } | Self::UnknownEndpoint { .. } | Self::UnknownNode { .. } => {
-                Code::NotFound
-            }
+            Self::UnknownService { .. }
+            | Self::UnknownEndpoint { .. }
+            | Self::UnknownWiring { .. }
+            | Self::UnknownConnection { .. }
+            | Self::UnknownNode { .. } => Code::NotFound,
             Self::ForeignConnection { .. } | Self::ForeignEndpoint { .. } | Self::NotAnOperator { .. } => {
                 Code::PermissionDenied
             }

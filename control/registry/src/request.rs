@@ -3,16 +3,16 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use tieline_model::{
-    Attachment, Branch, ClientSide, Connection, ConnectionId, ConnectionRequest, ConnectionState,
-    EndpointName, IfName, Invalid, Lease, MacAddr, Mtu, NetworkService, NetworkServiceEndpoint, Path,
-    Payload, Side, Timestamp, Workload, derive_mac,
+    ClientSide, Connection, ConnectionId, ConnectionRequest, ConnectionState, IfName, Invalid, Lease,
+    MacAddr, Mtu, NetworkService, Path, Payload, Side, Timestamp, Workload, derive_mac,
 };
-use tieline_planner::{Candidate, SelectInput, lower, select};
+use tieline_planner::{Choice, Client, Told, lower};
 
 use crate::{
     ChangeKind, Granted, NodeGeneration, Record, Refusal, Registry,
     command::granted_until,
     ipam::{Proposal, Wanted},
+    way::Asking,
 };
 
 const FIELD_SERVICE: &str = "connection.network_service";
@@ -38,7 +38,7 @@ impl Registry {
         caller: &Workload,
         request: ConnectionRequest,
     ) -> Result<Granted, Refusal> {
-        let service = self.tables.services.get(&request.service).cloned();
+        let service = self.tables.services().get(&request.service).cloned();
         let unknown = || Refusal::UnknownService {
             field: FIELD_SERVICE,
             name: request.service.to_string(),
@@ -92,6 +92,7 @@ impl Registry {
         changed.payload = service.payload();
         changed.expires = expires;
         changed.path = path_of(&changed, &request.client_name);
+        let told_otherwise = request.labels != connection.labels || caller.labels != connection.attested;
         changed.labels = request.labels;
         changed.attested.clone_from(&caller.labels);
         changed.src_routes = request.src_routes;
@@ -110,11 +111,18 @@ impl Registry {
         if changed.state != ConnectionState::Pending {
             self.tell_connection(ChangeKind::Update, &changed);
         }
-        let connection = Connection::clone(&changed);
         self.put_changed(changed)?;
+        if told_otherwise {
+            self.select_again(&id, &Told::new());
+        }
+        let connection = self
+            .tables
+            .connections
+            .get(&id)
+            .ok_or_else(|| inconsistent(&id))?;
         Ok(Granted {
             settles: self.settles(&id),
-            connection,
+            connection: Connection::clone(connection),
         })
     }
 
@@ -149,8 +157,20 @@ impl Registry {
         check_payload(&request, service, None)?;
         let expires = self.lease(request.kept_by_node, request.expires, now)?;
         self.check_node(caller)?;
-        let turn = self.tables.turns.get(service.name()).copied().unwrap_or_default();
-        let path = vec![self.choose(caller, &request, service, turn)?];
+        let way = self.way(&Asking {
+            id: &request.id,
+            service,
+            client: Client {
+                node: &caller.node,
+                netns: &caller.netns,
+                labels: &request.labels,
+                attested: &caller.labels,
+            },
+            wanted: request.endpoint.as_ref(),
+            connection: None,
+            told: &Told::new(),
+            avoid: &[],
+        })?;
         let proposal = self.tables.addresses.propose(&Wanted {
             service: service.name().as_str(),
             prefixes: self.prefixes_of(service),
@@ -158,7 +178,6 @@ impl Registry {
             asked: [&request.src_addresses, &request.dst_addresses],
         })?;
         let interface = self.client_interface(caller, &request)?;
-        let circuits = self.circuits(&request.id, &[path], [])?;
         let mut connection = Connection {
             mtu: self.mtu(&request, service),
             service: request.service,
@@ -174,8 +193,11 @@ impl Registry {
                 addresses: proposal.client.clone(),
             },
             server_addresses: proposal.endpoint.clone(),
-            branches: circuits.into_iter().map(Branch::all).collect(),
-            backup: None,
+            branches: way.branches,
+            backup: way.backup,
+            before: None,
+            former: Vec::new(),
+            report: way.report,
             src_routes: request.src_routes,
             dst_routes: request.dst_routes,
             excluded_prefixes: request.excluded_prefixes,
@@ -195,14 +217,13 @@ impl Registry {
                 )
             },
         )?;
-        self.put_new(service, turn, connection, &proposal)
+        self.put_new(&way.choices, connection, &proposal)
     }
 
     /// Puts a connection that was checked whole: from here nothing is refused but what is our own fault.
     fn put_new(
         &mut self,
-        service: &NetworkService,
-        turn: u64,
+        choices: &[Choice],
         mut connection: Connection,
         proposal: &Proposal,
     ) -> Result<Granted, Refusal> {
@@ -215,10 +236,7 @@ impl Registry {
         for prefix in self.tables.addresses.remember(proposal) {
             self.touch_record(Record::Addresses, &prefix);
         }
-        self.tables
-            .turns
-            .insert(service.name().clone(), turn.wrapping_add(1));
-        self.touch_record(Record::Turn, service.name());
+        self.note_turn(choices, &granted.service);
         self.touch_record(Record::Connection, &id);
         let planned = self.touch_wire(&node, &id);
         self.await_wire(&node, &id, planned.generation);
@@ -241,38 +259,6 @@ impl Registry {
             });
         }
         Ok(())
-    }
-
-    fn choose(
-        &self,
-        caller: &Workload,
-        request: &ConnectionRequest,
-        service: &NetworkService,
-        turn: u64,
-    ) -> Result<EndpointName, Refusal> {
-        let registered = self
-            .tables
-            .offers
-            .of(service.name())
-            .filter_map(|name| self.tables.endpoints.get(name));
-        let candidate = |endpoint: &'_ Arc<NetworkServiceEndpoint>| match endpoint.attachment() {
-            Attachment::Interface(name) => self.tables.names.end_of(endpoint.node(), name),
-            Attachment::Netns(_) => None,
-        };
-        let input = SelectInput {
-            service,
-            labels: &request.labels,
-            node: &caller.node,
-            netns: &caller.netns,
-            wanted: request.endpoint.as_ref(),
-            candidates: registered
-                .map(|endpoint| Candidate {
-                    endpoint: endpoint.as_ref(),
-                    taken_by: candidate(endpoint),
-                })
-                .collect(),
-        };
-        Ok(select(&input, turn)?.endpoint)
     }
 
     fn prefixes_of<'a>(&'a self, service: &'a NetworkService) -> &'a [ipnet::IpNet] {
@@ -353,8 +339,10 @@ fn check_unchangeable(
     if caller.node != client.node || !caller.netns.is_same(&client.netns) {
         return keeps(FIELD_NETNS, caller.netns.to_string(), client.netns.to_string());
     }
+    // A client that was not told yet that its connection was moved names where it was before.
     if let (Some(asked), Some(has)) = (&request.endpoint, connection.endpoint())
         && asked != has
+        && !connection.former.contains(asked)
     {
         return keeps(FIELD_ENDPOINT, asked.to_string(), has.to_string());
     }

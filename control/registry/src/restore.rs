@@ -6,7 +6,7 @@ use tieline_model::{Connection, NetworkService, NetworkServiceEndpoint, NetworkS
 
 use crate::{
     NodeState, Record, Registry, RegistryConfig, RestoreError, record::decode, silence::Silence,
-    tables::passed_by,
+    tables::passed,
 };
 
 impl Registry {
@@ -17,19 +17,27 @@ impl Registry {
         records: impl IntoIterator<Item = (String, Vec<u8>)>,
     ) -> Result<Self, RestoreError> {
         let mut registry = Self::new(config)?;
+        let mut dead = Vec::new();
         for (key, value) in records {
-            registry.put_record(&key, &value)?;
+            match Record::of(&key) {
+                // Of endpoints that may come behind it.
+                Some((Record::Dead, name)) => dead.extend(name.parse().ok()),
+                _ => registry.put_record(&key, &value)?,
+            }
+        }
+        for name in &dead {
+            registry.tables.inventory.set_dead(name, true);
         }
         for connection in registry.tables.connections.values() {
             let conflict = |what: String| {
                 let key = Record::Connection.key(connection.id.as_str());
                 Err(RestoreError::Conflict { key, conflict: what })
             };
-            if !registry.tables.services.contains_key(&connection.service) {
+            if !registry.tables.services().contains_key(&connection.service) {
                 return conflict(format!("NetworkService {} is not there", connection.service));
             }
-            let endpoints = &registry.tables.endpoints;
-            if let Some(missing) = passed_by(connection).find(|name| !endpoints.contains_key(*name)) {
+            let endpoints = &registry.tables.endpoints();
+            if let Some(missing) = passed(connection.circuits()).find(|name| !endpoints.contains_key(*name)) {
                 return conflict(format!("NetworkServiceEndpoint {missing} is not there"));
             }
         }
@@ -59,9 +67,7 @@ impl Registry {
             Record::Service => {
                 let service: NetworkService = decode(key, value)?;
                 misplaced(service.name().as_str())?;
-                self.tables
-                    .services
-                    .insert(service.name().clone(), Arc::new(service));
+                self.tables.inventory.put_service(Arc::new(service));
             }
             Record::Endpoint => {
                 let endpoint: NetworkServiceEndpoint = decode(key, value)?;
@@ -71,9 +77,7 @@ impl Registry {
             Record::Wiring => {
                 let wiring: NetworkServiceWiring = decode(key, value)?;
                 misplaced(wiring.name().as_str())?;
-                self.tables
-                    .wirings
-                    .insert(wiring.name().clone(), Arc::new(wiring));
+                self.tables.inventory.put_wiring(Arc::new(wiring));
             }
             Record::Connection => {
                 let connection: Connection = decode(key, value)?;
@@ -89,6 +93,7 @@ impl Registry {
                 misplaced(node.name.as_str())?;
                 self.nodes.insert(node.name.clone(), node);
             }
+            Record::Dead => {}
             Record::Turn => {
                 let service = name.parse().map_err(|_| malformed("not the name of a service"))?;
                 self.tables.turns.insert(service, decode(key, value)?);

@@ -7,13 +7,13 @@ use std::{
 
 use tieline_model::{
     Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring,
-    NodeName, ServiceName, Timestamp,
+    NodeName, ServiceName, Timestamp, WiringName,
 };
-use tieline_planner::{Delta, Plan, lower};
+use tieline_planner::{Delta, Finding, Plan, analyse, lower};
 
 use crate::{
-    ChangeKind, Command, Effects, NodeGeneration, NodeState, Record, Refusal, RegistryConfig, RegistryEvent,
-    Reply, Settled, Write,
+    ChangeKind, Command, Effects, Move, NodeGeneration, NodeState, Record, Refusal, RegistryConfig,
+    RegistryEvent, Reply, Settled, Write,
     silence::Silence,
     tables::{Leased, Tables},
 };
@@ -30,7 +30,7 @@ pub struct Counts {
 }
 
 /// The state machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Registry {
     pub(crate) config: RegistryConfig,
     pub(crate) tables: Tables,
@@ -43,10 +43,12 @@ pub struct Registry {
     touched: BTreeMap<NodeName, Touched>,
     events: Vec<RegistryEvent>,
     pub(crate) settled: Vec<Settled>,
+    /// What the command in hand moved so far.
+    pub(crate) moved: Vec<Move>,
 }
 
 /// What of a node's plan changed since the effects were taken.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Touched {
     parent: u64,
     wires: BTreeSet<ConnectionId>,
@@ -66,6 +68,7 @@ impl Registry {
             touched: BTreeMap::new(),
             events: Vec::new(),
             settled: Vec::new(),
+            moved: Vec::new(),
         };
         registry.check_prefixes(&BTreeMap::new())?;
         Ok(registry)
@@ -76,8 +79,18 @@ impl Registry {
         if let Command::Request { caller, .. } | Command::RegisterEndpoint { caller, .. } = &command {
             self.hear(now, &caller.node);
         }
+        self.moved.clear();
         match command {
-            Command::Apply { objects, dry_run } => self.apply(now, objects, dry_run).map(Reply::Applied),
+            Command::Apply { objects, dry_run } => self.apply(now, &objects, dry_run).map(Reply::Applied),
+            Command::Drain { name, draining } => self.drain(&name, draining).map(Reply::Moved),
+            Command::Health {
+                node,
+                endpoint,
+                alive,
+            } => {
+                self.note_health(&node, &endpoint, alive);
+                Ok(Reply::Done(Vec::new()))
+            }
             Command::Delete { kind, name } => self.delete(kind, &name).map(Reply::Done),
             Command::RegisterEndpoint { caller, registration } => self
                 .register_endpoint(now, &caller, registration)
@@ -120,7 +133,7 @@ impl Registry {
                 return;
             }
             match leased {
-                Leased::Connection(id) => drop(self.remove_connection(&id)),
+                Leased::Connection(id) => drop(self.end_connection(&id)),
                 Leased::Endpoint(name) => drop(self.remove_endpoint(&name)),
             }
         }
@@ -161,15 +174,15 @@ impl Registry {
         let tables = &self.tables;
         let written = match kind {
             Record::Service => tables
-                .services
+                .services()
                 .get(name)
                 .map(|service| kind.write(name, service.as_ref())),
             Record::Endpoint => tables
-                .endpoints
+                .endpoints()
                 .get(name)
                 .map(|endpoint| kind.write(name, endpoint.as_ref())),
             Record::Wiring => tables
-                .wirings
+                .wirings()
                 .get(name)
                 .map(|wiring| kind.write(name, wiring.as_ref())),
             Record::Connection => tables
@@ -177,6 +190,7 @@ impl Registry {
                 .get(name)
                 .map(|connection| kind.write(name, connection.as_ref())),
             Record::Node => self.nodes.get(name).map(|node| kind.write(name, node)),
+            Record::Dead => dead_of(tables, name).map(|dead| kind.write(name, &dead)),
             Record::Turn => tables.turns.get(name).map(|turn| kind.write(name, turn)),
             Record::Addresses => {
                 let last = name
@@ -255,6 +269,19 @@ impl Registry {
         }
     }
 
+    /// The plan of `node` that is not sent yet, if there is one.
+    pub(crate) fn planned(&self, node: &NodeName) -> Option<NodeGeneration> {
+        let generation = self
+            .nodes
+            .get(node)
+            .filter(|_| self.touched.contains_key(node))?
+            .generation;
+        Some(NodeGeneration {
+            node: node.clone(),
+            generation,
+        })
+    }
+
     /// The plan that the next change of `node` will be in.
     pub(crate) fn next_generation(&self, node: &NodeName) -> u64 {
         let planned = self.nodes.get(node).map_or(0, |node| node.generation);
@@ -298,6 +325,11 @@ impl Registry {
     }
 }
 
+fn dead_of(tables: &Tables, name: &str) -> Option<bool> {
+    let name = name.parse().ok()?;
+    tables.inventory.is_dead(&name).then_some(true)
+}
+
 /// How it is looked at.
 impl Registry {
     /// What it was set up with.
@@ -310,37 +342,37 @@ impl Registry {
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
-            services: self.tables.services.len(),
-            endpoints: self.tables.endpoints.len(),
+            services: self.tables.services().len(),
+            endpoints: self.tables.endpoints().len(),
             connections: self.tables.connections.len(),
         }
     }
 
     /// Every service, by name.
     pub fn services(&self) -> impl Iterator<Item = &Arc<NetworkService>> {
-        self.tables.services.values()
+        self.tables.services().values()
     }
 
     /// One service.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<NetworkService>> {
-        self.tables.services.get(name)
+        self.tables.services().get(name)
     }
 
     /// Every endpoint, by name.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<NetworkServiceEndpoint>> {
-        self.tables.endpoints.values()
+        self.tables.endpoints().values()
     }
 
     /// One endpoint.
     #[must_use]
     pub fn endpoint(&self, name: &EndpointName) -> Option<&Arc<NetworkServiceEndpoint>> {
-        self.tables.endpoints.get(name)
+        self.tables.endpoints().get(name)
     }
 
     /// Every wiring, by name.
     pub fn wirings(&self) -> impl Iterator<Item = &Arc<NetworkServiceWiring>> {
-        self.tables.wirings.values()
+        self.tables.wirings().values()
     }
 
     /// Every connection, by id. [`tieline_model::MonitorScope::matches`] says which a watcher gets.
@@ -374,7 +406,7 @@ impl Registry {
     /// How many endpoints offer `service`.
     #[must_use]
     pub fn endpoints_of_service(&self, service: &ServiceName) -> usize {
-        self.tables.offers.count(service)
+        self.tables.inventory.offering(service).len()
     }
 
     /// How many connections use `service`.
@@ -383,7 +415,19 @@ impl Registry {
         self.tables.by_service.count(service)
     }
 
-    /// How many connections end at `endpoint`.
+    /// How many connections `wiring` decided about.
+    #[must_use]
+    pub fn connections_of_wiring(&self, wiring: &WiringName) -> usize {
+        self.tables.by_wiring.count(wiring)
+    }
+
+    /// What is wrong with the rules.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        analyse(&self.tables.inventory)
+    }
+
+    /// How many connections lead through `endpoint`.
     #[must_use]
     pub fn connections_of_endpoint(&self, endpoint: &EndpointName) -> usize {
         self.tables.by_endpoint.count(endpoint)

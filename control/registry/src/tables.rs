@@ -7,11 +7,15 @@ use std::{
 };
 
 use tieline_model::{
-    Circuit, Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint,
-    NetworkServiceWiring, NodeName, ServiceName, Timestamp, WiringName,
+    Attachment, Circuit, Connection, ConnectionId, EndpointName, NetnsRef, NetworkService,
+    NetworkServiceEndpoint, NetworkServiceWiring, NodeName, ServiceName, Step, Timestamp, WiringName,
 };
+use tieline_planner::{Inventory, Usage};
 
-use crate::{ipam::Addresses, names::InterfaceNames};
+use crate::{
+    ipam::Addresses,
+    names::{InterfaceNames, Place},
+};
 
 /// What a lease is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +48,7 @@ impl<K: Ord + Clone, V: Ord + Clone> Index<K, V> {
         }
     }
 
-    pub(crate) fn of(&self, key: &K) -> impl Iterator<Item = &V> {
+    pub(crate) fn of<'a>(&'a self, key: &K) -> impl Iterator<Item = &'a V> + use<'a, K, V> {
         self.0.get(key).into_iter().flatten()
     }
 
@@ -56,39 +60,79 @@ impl<K: Ord + Clone, V: Ord + Clone> Index<K, V> {
 /// The objects and their indices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tables {
-    pub(crate) services: BTreeMap<ServiceName, Arc<NetworkService>>,
-    pub(crate) endpoints: BTreeMap<EndpointName, Arc<NetworkServiceEndpoint>>,
-    pub(crate) wirings: BTreeMap<WiringName, Arc<NetworkServiceWiring>>,
+    /// Services, endpoints and wirings.
+    pub(crate) inventory: Inventory,
     pub(crate) connections: BTreeMap<ConnectionId, Arc<Connection>>,
     /// How many choices were made for a service.
     pub(crate) turns: BTreeMap<ServiceName, u64>,
-    pub(crate) offers: Index<ServiceName, EndpointName>,
     pub(crate) by_service: Index<ServiceName, ConnectionId>,
+    /// By the endpoints that their packets pass.
     pub(crate) by_endpoint: Index<EndpointName, ConnectionId>,
+    /// By the endpoints that they hold an end at beside: for their backup, or to go back to.
+    pub(crate) beside: Index<EndpointName, ConnectionId>,
+    /// By the wirings that decided about them.
+    pub(crate) by_wiring: Index<WiringName, ConnectionId>,
     pub(crate) by_node: Index<NodeName, ConnectionId>,
+    /// By their client's namespace: its identity, and its path.
+    pub(crate) by_client: Index<Place, ConnectionId>,
+    /// Those that one more endpoint of their service may help: parked, or without backup.
+    pub(crate) wanting: Index<ServiceName, ConnectionId>,
     pub(crate) leases: BTreeSet<(Timestamp, Leased)>,
     pub(crate) names: InterfaceNames,
     pub(crate) addresses: Addresses,
 }
 
+impl Usage for Tables {
+    fn connections(&self, endpoint: &EndpointName) -> usize {
+        self.by_endpoint.count(endpoint)
+    }
+
+    fn holder(&self, endpoint: &NetworkServiceEndpoint) -> Option<&ConnectionId> {
+        match endpoint.attachment() {
+            Attachment::Interface(name) => self.names.end_of(endpoint.node(), name),
+            Attachment::Netns(_) => None,
+        }
+    }
+}
+
 impl Tables {
+    pub(crate) fn services(&self) -> &BTreeMap<ServiceName, Arc<NetworkService>> {
+        self.inventory.services()
+    }
+
+    pub(crate) fn endpoints(&self) -> &BTreeMap<EndpointName, Arc<NetworkServiceEndpoint>> {
+        self.inventory.endpoints()
+    }
+
+    pub(crate) fn wirings(&self) -> &BTreeMap<WiringName, Arc<NetworkServiceWiring>> {
+        self.inventory.wirings()
+    }
+
     /// Puts an endpoint, in place of the one of that name.
     pub(crate) fn put_endpoint(&mut self, endpoint: Arc<NetworkServiceEndpoint>) {
         self.take_endpoint(endpoint.name());
-        for service in endpoint.services().keys() {
-            self.offers.put(service, endpoint.name());
-        }
         self.put_lease(endpoint.expires(), Leased::Endpoint(endpoint.name().clone()));
-        self.endpoints.insert(endpoint.name().clone(), endpoint);
+        self.inventory.put_endpoint(endpoint);
     }
 
     pub(crate) fn take_endpoint(&mut self, name: &EndpointName) -> Option<Arc<NetworkServiceEndpoint>> {
-        let endpoint = self.endpoints.remove(name)?;
-        for service in endpoint.services().keys() {
-            self.offers.take(service, name);
-        }
+        let endpoint = self.inventory.take_endpoint(name)?;
         self.take_lease(endpoint.expires(), Leased::Endpoint(name.clone()));
         Some(endpoint)
+    }
+
+    /// The connections that hold an end at an endpoint.
+    pub(crate) fn at_endpoint(&self, name: &EndpointName) -> impl Iterator<Item = &ConnectionId> {
+        self.by_endpoint.of(name).chain(self.beside.of(name))
+    }
+
+    /// The connections whose client is in a namespace.
+    pub(crate) fn of_clients_in(
+        &self,
+        node: &NodeName,
+        netns: &NetnsRef,
+    ) -> impl Iterator<Item = &ConnectionId> {
+        self.by_client.of(&Place::of(node, netns))
     }
 
     /// Puts a new connection, or says what of it another one has and puts nothing.
@@ -110,8 +154,12 @@ impl Tables {
             taken.push(*address);
         }
         self.by_service.put(&connection.service, id);
-        passed_by(&connection).for_each(|endpoint| self.by_endpoint.put(endpoint, id));
         self.by_node.put(&connection.client.node, id);
+        let client = &connection.client;
+        Place::all_of(&client.node, &client.netns)
+            .iter()
+            .for_each(|place| self.by_client.put(place, id));
+        self.put_ways(&connection);
         self.put_lease(connection.expires, Leased::Connection(id.clone()));
         self.connections.insert(id.clone(), connection);
         Ok(())
@@ -126,8 +174,8 @@ impl Tables {
         let id = &connection.id;
         let taken = |(name, by)| format!("interface {name} is connection {by}'s");
         self.names.exchange(&old, &connection).map_err(taken)?;
-        passed_by(&old).for_each(|endpoint| self.by_endpoint.take(endpoint, id));
-        passed_by(&connection).for_each(|endpoint| self.by_endpoint.put(endpoint, id));
+        self.take_ways(&old);
+        self.put_ways(&connection);
         self.take_lease(old.expires, Leased::Connection(id.clone()));
         self.put_lease(connection.expires, Leased::Connection(id.clone()));
         self.connections.insert(id.clone(), connection);
@@ -139,10 +187,32 @@ impl Tables {
         self.names.release(&connection);
         addresses_of(&connection).for_each(|address| self.addresses.release(*address));
         self.by_service.take(&connection.service, id);
-        passed_by(&connection).for_each(|endpoint| self.by_endpoint.take(endpoint, id));
         self.by_node.take(&connection.client.node, id);
+        let client = &connection.client;
+        Place::all_of(&client.node, &client.netns)
+            .iter()
+            .for_each(|place| self.by_client.take(place, id));
+        self.take_ways(&connection);
         self.take_lease(connection.expires, Leased::Connection(id.clone()));
         Some(connection)
+    }
+
+    fn put_ways(&mut self, connection: &Connection) {
+        let id = &connection.id;
+        passed(connection.circuits_in_use()).for_each(|endpoint| self.by_endpoint.put(endpoint, id));
+        passed(connection.circuits_beside()).for_each(|endpoint| self.beside.put(endpoint, id));
+        decided_by(connection).for_each(|wiring| self.by_wiring.put(wiring, id));
+        if connection.is_parked() || connection.backup.is_none() {
+            self.wanting.put(&connection.service, id);
+        }
+    }
+
+    fn take_ways(&mut self, connection: &Connection) {
+        let id = &connection.id;
+        passed(connection.circuits_in_use()).for_each(|endpoint| self.by_endpoint.take(endpoint, id));
+        passed(connection.circuits_beside()).for_each(|endpoint| self.beside.take(endpoint, id));
+        decided_by(connection).for_each(|wiring| self.by_wiring.take(wiring, id));
+        self.wanting.take(&connection.service, id);
     }
 
     /// Notes when a lease ends, if it does by itself.
@@ -166,7 +236,22 @@ pub(crate) fn addresses_of(connection: &Connection) -> impl Iterator<Item = &IpA
         .chain(&connection.server_addresses)
 }
 
-/// Every endpoint that a connection passes on any circuit; one may come several times.
-pub(crate) fn passed_by(connection: &Connection) -> impl Iterator<Item = &EndpointName> {
-    connection.circuits().flat_map(Circuit::path)
+/// Every endpoint on circuits; one may come several times.
+pub(crate) fn passed<'a>(
+    circuits: impl Iterator<Item = &'a Circuit>,
+) -> impl Iterator<Item = &'a EndpointName> {
+    circuits.flat_map(Circuit::path)
+}
+
+/// The wirings that decided about a connection; one may come several times.
+fn decided_by(connection: &Connection) -> impl Iterator<Item = &WiringName> {
+    let steps = connection
+        .report
+        .decisions
+        .iter()
+        .flat_map(|decision| &decision.steps);
+    steps.filter_map(|step| match step {
+        Step::Wiring { wiring, .. } => Some(wiring),
+        _ => None,
+    })
 }

@@ -2,6 +2,7 @@
 
 mod circuits;
 mod leases;
+mod live;
 mod nodes;
 mod objects;
 mod random;

@@ -8,9 +8,9 @@ use super::{
     required, timestamp_to_proto, to_texts,
 };
 use crate::{
-    Branch, Circuit, Connection, ConnectionState, DnsConfig, EndpointName, Invalid, Mtu, NetworkService,
-    NetworkServiceEndpoint, NetworkServiceWiring, NodeName, Object, Policy, Rebalance, ServiceSelector,
-    WiringName,
+    Branch, Circuit, Connection, ConnectionState, Decision, DnsConfig, EndpointName, Invalid, Mtu,
+    NetworkService, NetworkServiceEndpoint, NetworkServiceWiring, NodeName, Object, Policy, Rebalance,
+    Removed, ServiceSelector, WiringName,
     limits::{MAX_DNS_CONFIGS, MAX_PREFIXES, MAX_ROUTES},
     service::check_count,
 };
@@ -209,6 +209,29 @@ impl From<&Connection> for proto::ConnectionStatus {
             branches: connection.branches.iter().map(branch_status).collect(),
             backup: connection.backup.as_ref().map(path_texts).unwrap_or_default(),
             labels: labels_to(&connection.attested),
+        }
+    }
+}
+
+/// A choice as operators see it.
+impl From<&Decision> for proto::Decision {
+    fn from(decision: &Decision) -> Self {
+        let removed = |one: &Removed| proto::RemovedEndpoint {
+            endpoint: one.endpoint.to_string(),
+            rule: one.by.to_string(),
+        };
+        let chosen = decision.chosen.as_ref();
+        Self {
+            behind: decision
+                .behind
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            steps: to_texts(&decision.steps),
+            removed: decision.removed.iter().map(removed).collect(),
+            further: u32::try_from(decision.further).unwrap_or(u32::MAX),
+            chosen: chosen.map(|one| one.endpoint.to_string()).unwrap_or_default(),
+            plumbing: chosen.map(|one| one.plumbing.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use tieline_model::{
     Branch, ClientSide, ConnectionId, ConnectionState, EndpointSide, Labels, Mtu, NetnsId, Owner, Path,
-    Payload, derive_hop_mac,
+    Payload, Report, derive_hop_mac,
 };
 
 use super::*;
@@ -51,6 +51,9 @@ fn parked() -> Connection {
         server_addresses: ips(&["10.0.0.2", "fd00::2"]),
         branches: Vec::new(),
         backup: None,
+        before: None,
+        former: Vec::new(),
+        report: Report::default(),
         src_routes: vec![route("10.9.0.0/16")],
         dst_routes: vec![route("192.168.7.0/24")],
         excluded_prefixes: Vec::new(),

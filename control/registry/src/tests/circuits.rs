@@ -142,7 +142,12 @@ fn a_connection_is_found_by_every_endpoint_that_it_passes() {
         name: "fw-2".to_owned(),
     };
     bench.registry.handle(T0, gone).unwrap();
-    assert_eq!(bench.registry.counts().connections, 0);
+    let left = bench.registry.connection(&"c1".parse().unwrap()).unwrap();
+    assert_eq!(
+        left.main_circuit().unwrap().path().cloned().collect::<Vec<_>>(),
+        path(&["gw-two"]),
+        "it ends where it did"
+    );
 }
 
 #[test]

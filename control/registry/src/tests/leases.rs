@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tieline_model::{EndpointRegistration, Labels, NetworkServiceEndpoint, Workload};
+use tieline_model::{ConnectionState, EndpointRegistration, Labels, NetworkServiceEndpoint, Workload};
 
 use super::{Bench, T0, at, request, service, workload};
 use crate::{Caller, ChangeKind, Code, Command, Refusal, RegistryEvent, Reply};
@@ -88,21 +88,28 @@ fn the_lease_granted_is_at_most_the_longest_and_lies_ahead() {
 }
 
 #[test]
-fn an_endpoint_whose_lease_ends_takes_its_connections_with_it() {
+fn an_endpoint_whose_lease_ends_leaves_its_connections_parked() {
     let mut bench = without_endpoints();
     let endpoint = register(&mut bench, 0, workload(9), None).unwrap();
     assert_eq!(endpoint.expires(), Some(at(60)));
     bench.connect(1, "c1", "gold");
     bench.registry.handle_timeout(at(60));
     let events = bench.flush().events;
-    assert!(matches!(
-        events.as_slice(),
-        [
-            RegistryEvent::Connection(ChangeKind::Delete, _),
-            RegistryEvent::Endpoint(ChangeKind::Delete, _)
-        ]
-    ));
-    assert_eq!(bench.registry.counts().connections, 0);
+    let [
+        RegistryEvent::Endpoint(ChangeKind::Delete, _),
+        RegistryEvent::Connection(ChangeKind::Update, connection),
+    ] = events.as_slice()
+    else {
+        panic!("{events:?}")
+    };
+    assert!(connection.is_parked());
+    let ConnectionState::Down { reason } = &connection.state else {
+        panic!("{connection:?}")
+    };
+    assert!(
+        reason.contains("no other endpoint is registered for gold"),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -134,11 +141,13 @@ fn a_registration_is_refreshed_by_its_owner_only_and_keeps_its_beginning() {
         operator: true,
         ..workload(8)
     };
+    let netns = operator.netns.clone();
     register(&mut bench, 20, operator, None).unwrap();
+    let connection = bench.registry.connection(&"c1".parse().unwrap()).unwrap();
     assert_eq!(
-        bench.registry.counts().connections,
-        0,
-        "it moved to another namespace"
+        connection.main_circuit().unwrap().server.attachment,
+        tieline_model::Attachment::Netns(netns),
+        "it moved to another namespace, and its connection with it"
     );
 }
 
@@ -252,7 +261,11 @@ fn what_a_node_says_is_gone_ends_and_only_what_it_keeps() {
             | RegistryEvent::Service(kind, _) => *kind,
         })
         .collect();
-    assert_eq!(kinds, [ChangeKind::Delete, ChangeKind::Delete]);
+    assert_eq!(
+        kinds,
+        [ChangeKind::Delete, ChangeKind::Delete, ChangeKind::Update],
+        "the other connection has no backup any more"
+    );
     let unknown = Command::KeepAlive {
         node: "n9".parse().unwrap(),
         connections_gone: Vec::new(),

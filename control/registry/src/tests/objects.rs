@@ -17,7 +17,7 @@ fn apply(bench: &mut Bench, objects: Vec<Object>, dry_run: bool) -> Vec<Applied>
         .handle(T0, Command::Apply { objects, dry_run })
         .unwrap()
     {
-        Reply::Applied(results) => results,
+        Reply::Applied(outcome) => outcome.results,
         other => panic!("{other:?}"),
     }
 }
@@ -124,9 +124,9 @@ fn a_service_with_connections_is_not_deleted_and_one_without_is() {
 }
 
 #[test]
-fn deleting_an_endpoint_closes_its_connections() {
+fn deleting_an_endpoint_parks_its_connections_where_there_is_no_other() {
     let mut bench = Bench::new(vec![service("gold")]);
-    bench.connect(1, "c1", "gold");
+    let stood = bench.connect(1, "c1", "gold");
     let kind = ObjectKind::NetworkServiceEndpoint;
     let reply = bench
         .registry
@@ -140,5 +140,10 @@ fn deleting_an_endpoint_closes_its_connections() {
         .unwrap();
     let Reply::Done(planned) = reply else { panic!() };
     assert_eq!(planned.len(), 1, "the caller can wait for the wire to go");
-    assert_eq!(bench.registry.counts().connections, 0);
+    let parked = bench.registry.connection(&stood.id).unwrap();
+    assert!(parked.is_parked());
+    assert_eq!(
+        (&parked.client, &parked.server_addresses),
+        (&stood.client, &stood.server_addresses)
+    );
 }

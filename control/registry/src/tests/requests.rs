@@ -372,12 +372,16 @@ fn endpoints_take_turns() {
         })
         .collect();
     assert_eq!(chosen, ["gw-gold", "gw-two", "gw-gold", "gw-two"]);
-    let distinct: BTreeSet<_> = bench
-        .registry
-        .connections()
-        .map(|one| server(one).interface.to_string())
-        .collect();
-    assert_eq!(distinct.len(), 2, "each endpoint counts for itself");
+    for name in ["gw-gold", "gw-two"] {
+        let circuits = bench.registry.connections().flat_map(|one| one.circuits());
+        let here = circuits.filter(|circuit| circuit.endpoint.as_str() == name);
+        let names: BTreeSet<_> = here.map(|circuit| circuit.server.interface.to_string()).collect();
+        let expected = (1..=4).map(|n| format!("nse-{n}")).collect();
+        assert_eq!(
+            names, expected,
+            "each endpoint counts for itself, backups included"
+        );
+    }
 }
 
 #[test]

@@ -8,11 +8,12 @@ use tieline_model::limits::MAX_OBJECTS;
 use tieline_model::{ConnectionId, Invalid, NetworkService, NetworkServiceWiring, Object, ObjectKind};
 use tieline_proto::tieline::admin::v1 as proto;
 use tieline_proto::tieline::admin::v1::admin_service_server::AdminService;
-use tieline_registry::{Applied, ApplyAction, Caller, Command, NodeState, Registry, Reply};
+use tieline_registry::{Applied, ApplyAction, Caller, Command, Finding, NodeState, Registry, Reply};
 use tieline_store::Revision;
 use tonic::{Request, Response, Status};
 
 use super::Api;
+use super::steering::moves;
 use crate::failure::Failure;
 
 #[tonic::async_trait]
@@ -116,6 +117,22 @@ impl AdminService for Api {
         self.answer("GetStatus", outcome)
     }
 
+    async fn explain_connection(
+        &self,
+        request: Request<proto::ExplainConnectionRequest>,
+    ) -> Result<Response<proto::ExplainConnectionResponse>, Status> {
+        let outcome = self.explain(&request.into_inner().id).await;
+        self.answer("ExplainConnection", outcome)
+    }
+
+    async fn drain_endpoint(
+        &self,
+        request: Request<proto::DrainEndpointRequest>,
+    ) -> Result<Response<proto::DrainEndpointResponse>, Status> {
+        let outcome = self.drain(request.into_inner()).await;
+        self.answer("DrainEndpoint", outcome)
+    }
+
     async fn close_connection(
         &self,
         request: Request<proto::CloseConnectionRequest>,
@@ -130,10 +147,10 @@ impl AdminService for Api {
 
 impl Api {
     async fn apply_objects(&self, message: proto::ApplyRequest) -> Result<proto::ApplyResponse, Failure> {
-        let count = message.objects.len();
-        if count > MAX_OBJECTS {
+        let objects = message.objects.len();
+        if objects > MAX_OBJECTS {
             let rule = format!("at most {MAX_OBJECTS} objects at once: apply them in parts");
-            return Err(Invalid::new("objects", count.to_string(), rule).into());
+            return Err(Invalid::new("objects", objects.to_string(), rule).into());
         }
         let read = |(n, object)| {
             Object::try_from(object).map_err(|error: Invalid| error.within(&format!("objects[{n}]")))
@@ -152,8 +169,10 @@ impl Api {
             })
             .await?
         {
-            Reply::Applied(results) => Ok(proto::ApplyResponse {
-                results: results.into_iter().map(applied).collect(),
+            Reply::Applied(outcome) => Ok(proto::ApplyResponse {
+                results: outcome.results.into_iter().map(applied).collect(),
+                moved: count(outcome.moves.len()),
+                moves: moves(&outcome.moves),
             }),
             other => Err(Failure::Mismatch {
                 asked: "Apply",
@@ -241,9 +260,15 @@ fn wirings(registry: &Registry, names: &Names) -> Vec<proto::NetworkServiceWirin
     let wanted = registry
         .wirings()
         .filter(|wiring| names.want(wiring.name().as_str()));
+    let findings = registry.findings();
+    let warnings = |name: &str| {
+        let own = |one: &&Finding| one.kind == ObjectKind::NetworkServiceWiring && one.name == name;
+        findings.iter().filter(own).map(ToString::to_string).collect()
+    };
     let status = |wiring: &Arc<NetworkServiceWiring>| proto::NetworkServiceWiringStatus {
         wiring: Some((&**wiring).into()),
-        ..Default::default()
+        connections: count(registry.connections_of_wiring(wiring.name())),
+        warnings: warnings(wiring.name().as_str()),
     };
     wanted.map(status).collect()
 }
@@ -282,6 +307,6 @@ fn applied(applied: Applied) -> proto::ApplyResult {
 }
 
 /// What one control holds is far below the type's end.
-fn count(count: usize) -> u32 {
+pub(super) fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -6,6 +6,7 @@ mod monitor;
 mod registry;
 mod routes;
 mod session;
+mod steering;
 mod stream;
 
 use std::sync::Arc;
