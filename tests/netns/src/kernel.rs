@@ -52,18 +52,25 @@ impl Kernel {
     /// Fails unless every position is that of an interface, leads to another position and back, has a counter slot
     /// of its own, and there are exactly two for each of `wires` wires.
     pub fn assert_whole(&self, wires: usize) -> Result<()> {
+        self.assert_whole_with(wires, 0)
+    }
+
+    /// As [`Self::assert_whole`], with `reserves` more positions: ends that are held in reserve, which lead to their
+    /// wire while it does not lead to them.
+    pub fn assert_whole_with(&self, wires: usize, reserves: usize) -> Result<()> {
         let names: BTreeMap<u32, &str> = self
             .interfaces
             .iter()
             .map(|(index, link)| (*index, &*link.name))
             .collect();
         ensure!(
-            self.positions.len() == 2 * wires,
+            self.positions.len() == 2 * wires + reserves,
             "{} positions for {wires} wires: {:?} of {names:?}",
             self.positions.len(),
             self.positions
         );
         let mut slots = BTreeSet::new();
+        let mut one_way = Vec::new();
         for (ifindex, position) in &self.positions {
             ensure!(
                 self.interfaces.contains_key(ifindex),
@@ -76,11 +83,15 @@ impl Kernel {
             );
             let to = position.next.ifindex;
             let back = self.positions.get(&to).map(|far| far.next.ifindex);
-            ensure!(
-                back == Some(*ifindex),
-                "position {ifindex} leads to {to}, which leads to {back:?}"
-            );
+            ensure!(back.is_some(), "position {ifindex} leads to {to}, which is none");
+            if back != Some(*ifindex) {
+                one_way.push((*ifindex, to));
+            }
         }
+        ensure!(
+            one_way.len() == reserves,
+            "{reserves} ends are held in reserve, and these are not led back to: {one_way:?}"
+        );
         Ok(())
     }
 }
