@@ -39,7 +39,7 @@ const FIRST: u32 = 0x746c_0000;
 /// How many numbers a node has. Others in use are those of agents of other nodes in this namespace, or chance.
 const NUMBERS: u32 = 16;
 /// How many consecutive interface indexes share a block.
-const MEMBERS: u32 = 1024;
+const MEMBERS: u32 = 2048;
 /// The node's blocks.
 pub(super) struct Blocks {
     scope: NodeScope,

@@ -14,6 +14,8 @@ use nix::{
     sys::socket::{setsockopt, sockopt::RcvBufForce},
 };
 
+use socket2::{SockFilter, SockRef};
+
 use super::socket::messages;
 
 /// `1 << (RTNLGRP_LINK - 1)`.
@@ -43,6 +45,7 @@ impl LinkMonitor {
     pub fn spawn(notify: impl FnMut(LinkNotice) + Send + 'static) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         setsockopt(&socket, RcvBufForce, &QUEUE_BYTES)?;
+        SockRef::from(&socket).attach_filter(&only_gone())?;
         socket.bind(&SocketAddr::new(0, GROUP_LINK))?;
         socket.set_non_blocking(true)?;
         let (stopped, stop) = nix::unistd::pipe()?;
@@ -55,6 +58,25 @@ impl LinkMonitor {
             thread: Some(thread),
         })
     }
+}
+
+/// A socket filter that lets through what tells of interfaces that are gone. The kernel also tells of everything that
+/// happens while one is made, several times, and wakes whoever listens, while it holds its network lock.
+fn only_gone() -> [SockFilter; 4] {
+    /// Where a message's type is, see `nlmsghdr`.
+    const TYPE: u32 = 4;
+    let instruction = |code: u32, jt, jf, k| {
+        // Codes are 16 bits wide and declared as 32.
+        SockFilter::new(u16::try_from(code).unwrap_or(u16::MAX), jt, jf, k)
+    };
+    // The filter reads in network order what the kernel wrote in its own.
+    let gone = u32::from(libc::RTM_DELLINK.to_be());
+    [
+        instruction(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, gone),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ]
 }
 
 impl Drop for LinkMonitor {

@@ -7,7 +7,8 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use nix::sys::socket::{getsockopt, sockopt};
@@ -69,11 +70,8 @@ impl Peer {
 
     /// The network namespace it is in at this moment.
     pub(crate) fn netns(&self) -> Result<NetnsId, CallError> {
-        let metadata = fs::metadata(self.path("ns/net")).map_err(|error| gone(&error))?;
-        Ok(NetnsId {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
+        let (device, inode) = identity(&self.path("ns/net")).map_err(|error| gone(&error))?;
+        Ok(NetnsId { device, inode })
     }
 
     /// Its path in the cgroup2 hierarchy; empty when it is in none.
@@ -88,11 +86,12 @@ impl Peer {
         if self.uid != 0 {
             return Ok(false);
         }
-        for namespace in ["ns/user", "ns/pid"] {
-            let theirs = fs::metadata(self.path(namespace)).map_err(|error| gone(&error))?;
-            let ours =
-                fs::metadata(PathBuf::from("/proc/self").join(namespace)).map_err(|error| gone(&error))?;
-            if (theirs.dev(), theirs.ino()) != (ours.dev(), ours.ino()) {
+        let theirs = BOUNDS.map(|namespace| identity(&self.path(namespace)));
+        let ours = OWN_BOUNDS
+            .get_or_init(|| BOUNDS.map(|namespace| identity(&Path::new("/proc/self").join(namespace)).ok()));
+        for (theirs, ours) in theirs.into_iter().zip(ours) {
+            let theirs = theirs.map_err(|error| gone(&error))?;
+            if *ours != Some(theirs) {
                 return Ok(false);
             }
         }
@@ -102,6 +101,17 @@ impl Peer {
     fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.folder.as_raw_fd()))
     }
+}
+
+/// The namespaces that a process shares with the agent if nothing is between them.
+const BOUNDS: [&str; 2] = ["ns/user", "ns/pid"];
+/// The agent's own: a process keeps them for life.
+static OWN_BOUNDS: OnceLock<[Option<(u64, u64)>; 2]> = OnceLock::new();
+
+/// Device and inode number of the namespace that a file of `/proc` stands for.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn gone(error: &io::Error) -> CallError {
