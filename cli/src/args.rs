@@ -83,9 +83,15 @@ pub(crate) enum Command {
     Agent(daemon::AgentArgs),
     /// Run control alone
     Control(daemon::ControlArgs),
-    /// Create or change NetworkServices and NetworkServiceEndpoints from YAML
+    /// Create or change NetworkServices, NetworkServiceEndpoints and NetworkServiceWirings from YAML
     Apply(commands::apply::ApplyArgs),
-    /// List networkservices, endpoints, connections, nodes or wires
+    /// Show which live connections a file would move, and why
+    Plan(commands::plan::PlanArgs),
+    /// Say why a connection leads where it leads
+    Explain(commands::explain::ExplainArgs),
+    /// Hand over what an endpoint has, and give it nothing new
+    Drain(commands::drain::DrainArgs),
+    /// List networkservices, endpoints, networkservicewirings, connections, nodes or wires
     Get(commands::get::GetArgs),
     /// Show one object in full
     Describe(commands::describe::DescribeArgs),
@@ -120,7 +126,12 @@ impl Command {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run a node", &["up", "agent", "control", "check", "demo"]),
     ("Workloads", &["register", "request", "close", "monitor"]),
-    ("Operators", &["apply", "get", "describe", "delete", "status"]),
+    (
+        "Operators",
+        &[
+            "plan", "apply", "get", "describe", "explain", "drain", "delete", "status",
+        ],
+    ),
     ("Shell", &["completion"]),
 ];
 
@@ -288,6 +299,12 @@ mod tests {
             "tieline register --service s",
             "tieline register --service s --name n --netns a --interface eth0",
             "tieline apply",
+            "tieline plan",
+            "tieline explain",
+            "tieline explain connection",
+            "tieline explain endpoint gw",
+            "tieline drain endpoint",
+            "tieline register --service s --name n --plumbing bump",
             "tieline delete",
             "tieline delete ns",
             "tieline delete ns a -f x.yaml",

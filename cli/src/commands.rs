@@ -5,10 +5,13 @@ pub(crate) mod close;
 pub(crate) mod completion;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod drain;
+pub(crate) mod explain;
 pub(crate) mod get;
 mod kind;
 mod lease;
 pub(crate) mod monitor;
+pub(crate) mod plan;
 pub(crate) mod register;
 pub(crate) mod request;
 pub(crate) mod status;
@@ -51,6 +54,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
 async fn call(global: &Global, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Apply(args) => apply::run(global, &args).await,
+        Command::Plan(args) => plan::run(global, &args).await,
+        Command::Explain(args) => explain::run(global, args).await,
+        Command::Drain(args) => drain::run(global, args).await,
         Command::Get(args) => get::run(global, &args).await,
         Command::Describe(args) => describe::run(global, &args).await,
         Command::Delete(args) => delete::run(global, &args).await,

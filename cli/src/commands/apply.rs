@@ -16,7 +16,8 @@ use crate::{
     daemon::host_name,
     error::Failure,
     exit::Exit,
-    output::{self, Row},
+    output::{self, Format, Row},
+    view::MoveView,
 };
 
 /// Flags of `apply`.
@@ -27,15 +28,31 @@ Examples:
   tieline apply -f base.yaml -f extra.yaml --dry-run
   tieline get networkservices -o yaml | sed 's/1500/1400/' | tieline apply -f -")]
 pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    sources: Sources,
+    /// Say what would happen, also to live connections, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Where objects are read from.
+#[derive(Args, Debug)]
+pub(crate) struct Sources {
     /// A file of objects, or - for standard input; may be repeated. All objects are applied, or none
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Where endpoints are that name no node [default: the host's name]
     #[arg(long, value_name = "NAME")]
     node: Option<NodeName>,
-    /// Say what would happen, and change nothing
-    #[arg(long)]
-    dry_run: bool,
+}
+
+/// What became of objects and of live connections, or would.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct OutcomeView {
+    objects: Vec<ResultView>,
+    pub(crate) moves: Vec<MoveView>,
+    /// How many connections lead elsewhere in all.
+    moved: u32,
 }
 
 /// What became of one object.
@@ -75,31 +92,63 @@ impl Row for ResultView {
 
 /// Applies them.
 pub(crate) async fn run(global: &Global, args: &ApplyArgs) -> Result<Exit, Failure> {
-    let ApplyArgs { files, node, dry_run } = args;
-    let objects = read_all(files, node.as_ref())?
-        .iter()
-        .map(proto::Object::from)
-        .collect();
-    let request = ApplyRequest {
-        objects,
-        dry_run: *dry_run,
-    };
-    let answer = super::admin(global).await?.apply(request).await?.into_inner();
-    let views = answer
-        .results
-        .into_iter()
-        .map(ResultView::from)
-        .collect::<Vec<_>>();
-    for view in &views {
-        for warning in &view.warnings {
-            output::note(&format!("warning: {} {}: {warning}", view.kind, view.name))?;
+    let ApplyArgs { sources, dry_run } = args;
+    let outcome = carry_out(global, sources, *dry_run).await?;
+    outcome.warn()?;
+    if global.output == Format::Table {
+        output::list(global.output, &outcome.objects, "nothing to apply")?;
+        if !outcome.moves.is_empty() {
+            output::text("\n")?;
+            output::list(global.output, &outcome.moves, "")?;
+            outcome.note_further()?;
         }
+    } else {
+        output::object(global.output, &outcome, String::new)?;
     }
-    output::list(global.output, &views, "nothing to apply")?;
     if *dry_run {
         output::note("dry run: nothing was changed")?;
     }
     Ok(Exit::Ok)
+}
+
+/// Sends the objects to control.
+pub(crate) async fn carry_out(
+    global: &Global,
+    sources: &Sources,
+    dry_run: bool,
+) -> Result<OutcomeView, Failure> {
+    let objects = read_all(&sources.files, sources.node.as_ref())?;
+    let request = ApplyRequest {
+        objects: objects.iter().map(proto::Object::from).collect(),
+        dry_run,
+    };
+    let answer = super::admin(global).await?.apply(request).await?.into_inner();
+    Ok(OutcomeView {
+        objects: answer.results.into_iter().map(ResultView::from).collect(),
+        moves: answer.moves.into_iter().map(MoveView::from).collect(),
+        moved: answer.moved,
+    })
+}
+
+impl OutcomeView {
+    /// Tells what the operator should know although it was accepted.
+    pub(crate) fn warn(&self) -> Result<(), Failure> {
+        for one in &self.objects {
+            for warning in &one.warnings {
+                output::note(&format!("warning: {} {}: {warning}", one.kind, one.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells how many moves are not listed.
+    pub(crate) fn note_further(&self) -> Result<(), Failure> {
+        let listed = u32::try_from(self.moves.len()).unwrap_or(u32::MAX);
+        match self.moved.saturating_sub(listed) {
+            0 => Ok(()),
+            further => output::note(&format!("and {further} connections more")),
+        }
+    }
 }
 
 /// Every object of these files, in their order. Endpoints that name no node are at `node`, or here.

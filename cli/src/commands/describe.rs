@@ -40,6 +40,9 @@ pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Result<Exit, Fa
         Kind::Endpoint => show(global, *kind, name, get::endpoints(global, names).await?, |v| {
             v.describe()
         })?,
+        Kind::Wiring => show(global, *kind, name, get::wirings(global, names).await?, |v| {
+            v.describe()
+        })?,
         Kind::Node => show(global, *kind, name, get::nodes(global, names).await?, |v| {
             v.describe()
         })?,

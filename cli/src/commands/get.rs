@@ -12,7 +12,7 @@ use crate::{
     error::Failure,
     exit::Exit,
     output::{self, Format, Row},
-    view::{ConnectionView, EndpointView, NodeRow, ServiceView, WireView},
+    view::{ConnectionView, EndpointView, NodeRow, ServiceView, WireView, WiringView},
 };
 
 /// Flags of `get`.
@@ -45,6 +45,8 @@ pub(crate) async fn run(global: &Global, args: &GetArgs) -> Result<Exit, Failure
         // The form of files, so that it can be edited and applied again.
         (Kind::NetworkService, Format::Yaml) => documents(service_objects(global, names).await?),
         (Kind::Endpoint, Format::Yaml) => documents(endpoint_objects(global, names).await?),
+        (Kind::Wiring, Format::Yaml) => documents(wiring_objects(global, names).await?),
+        (Kind::Wiring, _) => show(global, &wirings(global, names).await?, &nothing),
         (Kind::NetworkService, _) => show(global, &services(global, names).await?, &nothing),
         (Kind::Endpoint, _) => show(global, &endpoints(global, names).await?, &nothing),
         (Kind::Connection, _) => show(global, &connections(global, names).await?, &nothing),
@@ -92,6 +94,35 @@ async fn endpoint_objects(global: &Global, names: &[String]) -> Result<Vec<proto
         .map(declared)
         .map(proto::object::Object::Endpoint)
         .collect())
+}
+
+async fn wiring_objects(global: &Global, names: &[String]) -> Result<Vec<proto::object::Object>, Failure> {
+    let statuses = wiring_statuses(global, names).await?.into_iter();
+    Ok(statuses
+        .filter_map(|status| status.wiring)
+        .map(proto::object::Object::NetworkServiceWiring)
+        .collect())
+}
+
+/// NetworkServiceWirings of these names, or all; a name without object is an error.
+pub(crate) async fn wirings(global: &Global, names: &[String]) -> Result<Vec<WiringView>, Failure> {
+    let statuses = wiring_statuses(global, names).await?;
+    Ok(statuses.into_iter().map(WiringView::from).collect())
+}
+
+async fn wiring_statuses(
+    global: &Global,
+    names: &[String],
+) -> Result<Vec<proto::NetworkServiceWiringStatus>, Failure> {
+    let items = super::admin(global)
+        .await?
+        .list_network_service_wirings(list(names))
+        .await?
+        .into_inner()
+        .items;
+    ordered(Kind::Wiring, items, names, |status| {
+        status.wiring.as_ref().map_or("", |wiring| &wiring.name)
+    })
 }
 
 /// NetworkServices of these names, or all; a name without object is an error.

@@ -11,6 +11,9 @@ pub(crate) enum Kind {
     /// NetworkServiceEndpoints
     #[value(name = "endpoints", aliases = ["endpoint", "networkserviceendpoints", "networkserviceendpoint", "nse"])]
     Endpoint,
+    /// NetworkServiceWirings
+    #[value(name = "networkservicewirings", aliases = ["networkservicewiring", "wirings", "wiring", "nsw"])]
+    Wiring,
     /// Connections: vWires as control planned them
     #[value(name = "connections", aliases = ["connection", "conn"])]
     Connection,
@@ -28,6 +31,7 @@ impl Kind {
         match self {
             Self::NetworkService => "networkservice",
             Self::Endpoint => "endpoint",
+            Self::Wiring => "networkservicewiring",
             Self::Connection => "connection",
             Self::Node => "node",
             Self::Wire => "wire",
@@ -38,4 +42,4 @@ impl Kind {
 /// The kinds and short names, for help.
 pub(crate) const KINDS_HELP: &str = "\
 Kinds (short names):
-  networkservices (ns)   endpoints (nse)   connections (conn)   nodes   wires";
+  networkservices (ns)   endpoints (nse)   networkservicewirings (nsw)   connections (conn)   nodes   wires";

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use tieline_model::{PLUMBING_LABEL, Plumbing};
 use tieline_proto::registry::{
     NetworkServiceEndpoint, NetworkServiceLabels,
     network_service_endpoint_registry_client::NetworkServiceEndpointRegistryClient,
@@ -31,6 +32,7 @@ const KEPT_LIFETIME: Duration = Duration::from_secs(60 * 60);
 Examples:
   tieline register --service gold-network --name vpngateway                     this process's own namespace
   tieline register --service gold-network --name firewall-1 --netns fw1 --label app=firewall --keep
+  tieline register --service gold-network --name firewall-2 --netns fw2 --plumbing gateway
   tieline register --service gold-network --name vm-7 --interface tap7          a VM's tap, left as it is")]
 pub(crate) struct RegisterArgs {
     /// The NetworkService that it offers; may be repeated
@@ -47,6 +49,10 @@ pub(crate) struct RegisterArgs {
     /// A label of the endpoint, for selectors; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<Label>,
+    /// How it stands in a path: endpoint, gateway (it routes) or transparent (a bump in the wire) [default: as the
+    /// rules that lead to it ask for]
+    #[arg(long, value_name = "KIND", value_parser = str::parse::<Plumbing>)]
+    plumbing: Option<Plumbing>,
     /// How long the registration lives without a refresh [default: as long as the namespace or interface is there; with
     /// --keep: 1h]
     #[arg(long, value_name = "TIME", value_parser = input::parse_lifetime)]
@@ -118,9 +124,11 @@ fn build(args: RegisterArgs) -> NetworkServiceEndpoint {
         place,
         interface,
         labels,
+        plumbing,
         ..
     } = args;
-    let labels = input::label_map(&labels);
+    let mut labels = input::label_map(&labels);
+    labels.extend(plumbing.map(|one| (PLUMBING_LABEL.to_owned(), one.to_string())));
     let network_service_labels = if labels.is_empty() {
         HashMap::new()
     } else {
@@ -165,6 +173,17 @@ mod tests {
         assert_eq!(endpoint.network_service_labels["a"].labels["app"], "fw");
         assert_eq!(endpoint.network_service_labels["b"].labels["app"], "fw");
         assert_eq!(endpoint.url, "file:///run/netns/x");
+    }
+
+    #[test]
+    fn plumbing_is_said_in_the_way_of_the_api() {
+        let endpoint = endpoint("tieline register --service a --service b --name n --plumbing transparent");
+        for service in ["a", "b"] {
+            assert_eq!(
+                endpoint.network_service_labels[service].labels["tieline.io/plumbing"],
+                "transparent"
+            );
+        }
     }
 
     #[test]

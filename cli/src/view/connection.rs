@@ -100,7 +100,7 @@ impl From<ConnectionBranch> for BranchPlacement {
 
 impl BranchPlacement {
     /// `tcp/80: firewall-1 → gateway-1 (netns /run/netns/gw, nse-1)`.
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let mut text = String::new();
         if !self.traffic.is_empty() {
             text = format!("{}: ", self.traffic.join(", "));
@@ -233,7 +233,7 @@ pub(crate) fn lease_end(connection: &Connection) -> Option<Timestamp> {
         .min_by_key(|end| (end.seconds, end.nanos))
 }
 
-const fn state_name(state: State) -> &'static str {
+pub(super) const fn state_name(state: State) -> &'static str {
     match state {
         State::Up => "UP",
         State::Down => "DOWN",

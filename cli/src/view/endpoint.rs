@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use prost_types::Timestamp;
 use serde::Serialize;
+use tieline_model::PLUMBING_LABEL;
 use tieline_proto::{registry::NetworkServiceEndpoint, tieline::admin::v1::EndpointStatus};
 
 use super::connection::KEPT;
@@ -24,6 +25,11 @@ pub(crate) struct EndpointView {
     pub(crate) node: String,
     pub(crate) attachment: String,
     pub(crate) declared: bool,
+    /// How it stands in a path; none: that follows from the rules that lead to it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) plumbing: String,
+    /// It gets nothing new, and what it has is moved.
+    pub(crate) draining: bool,
     pub(crate) connections: u32,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) initial_registration_time: String,
@@ -37,13 +43,22 @@ impl EndpointView {
     /// The view at this moment.
     pub(crate) fn new(status: EndpointStatus, now: SystemTime) -> Self {
         let endpoint = status.endpoint.unwrap_or_default();
+        let mut plumbing = String::new();
+        let mut own = |map: std::collections::HashMap<String, String>| {
+            let mut labels = sorted(map);
+            plumbing = labels.remove(PLUMBING_LABEL).unwrap_or_default();
+            labels
+        };
         let labels = endpoint.network_service_labels.into_iter();
+        let labels = labels
+            .map(|(service, value)| (service, own(value.labels)))
+            .collect();
         Self {
             name: endpoint.name,
             network_service_names: endpoint.network_service_names,
-            network_service_labels: labels
-                .map(|(service, value)| (service, sorted(value.labels)))
-                .collect(),
+            network_service_labels: labels,
+            plumbing,
+            draining: status.draining,
             attested_labels: sorted(status.labels),
             node: status.node,
             attachment: status.attachment,
@@ -84,6 +99,21 @@ impl EndpointView {
                 "Declared",
                 if self.declared {
                     "by an operator: it does not expire"
+                } else {
+                    "no"
+                }
+                .to_owned(),
+            ),
+            (
+                "Plumbing",
+                Some(self.plumbing.clone())
+                    .filter(|one| !one.is_empty())
+                    .unwrap_or_else(|| "as the rules ask for".to_owned()),
+            ),
+            (
+                "Draining",
+                if self.draining {
+                    "yes: it gets nothing new"
                 } else {
                     "no"
                 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tieline_proto::{
+    connectioncontext::DnsConfig,
     registry,
-    tieline::admin::v1::{NetworkServiceStatus, SelectionPolicy},
+    tieline::admin::v1::{NetworkServiceStatus, OrderedSelector, Rebalance, SelectionPolicy},
 };
 
-use super::text::{join, labels, or_dash, sorted};
+use super::text::{join, labels, or_dash, path, sorted};
 use crate::output::{Row, fields};
 
 /// A NetworkService with how much it is used.
@@ -17,8 +18,12 @@ pub(crate) struct ServiceView {
     pub(crate) name: String,
     pub(crate) payload: String,
     pub(crate) policy: &'static str,
+    pub(crate) rebalance: &'static str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) selector: BTreeMap<String, String>,
+    /// Functions that its clients' packets pass, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ordered_selector: Option<OrderView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) matches: Vec<MatchView>,
     pub(crate) prefixes: Vec<String>,
@@ -26,8 +31,27 @@ pub(crate) struct ServiceView {
     pub(crate) excluded_prefixes: Vec<String>,
     /// Octets; 0: the default.
     pub(crate) mtu: u32,
+    /// What its clients reach through their wires, beside the endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) routes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dns: Vec<DnsView>,
     pub(crate) endpoints: u32,
     pub(crate) connections: u32,
+}
+
+/// A label whose values stand in order.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct OrderView {
+    pub(crate) key: String,
+    pub(crate) values: Vec<String>,
+}
+
+/// NSM's `DNSConfig`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct DnsView {
+    pub(crate) dns_server_ips: Vec<String>,
+    pub(crate) search_domains: Vec<String>,
 }
 
 /// NSM's `Match`.
@@ -55,8 +79,24 @@ impl From<NetworkServiceStatus> for ServiceView {
             SelectionPolicy::LeastLoaded => "least-loaded",
             SelectionPolicy::SameNodeFirst => "same-node-first",
         };
+        let rebalance = match service.rebalance() {
+            Rebalance::Unspecified | Rebalance::Keep => "keep",
+            Rebalance::Rebalance => "rebalance",
+        };
+        let order = |list: OrderedSelector| OrderView {
+            key: list.key,
+            values: list.values,
+        };
+        let dns = |one: DnsConfig| DnsView {
+            dns_server_ips: one.dns_server_ips,
+            search_domains: one.search_domains,
+        };
         let inner = service.service.unwrap_or_default();
         Self {
+            rebalance,
+            ordered_selector: service.ordered_selector.map(order),
+            routes: service.routes,
+            dns: service.dns.into_iter().map(dns).collect(),
             name: inner.name,
             payload: if inner.payload.is_empty() {
                 "IP".to_owned()
@@ -134,7 +174,8 @@ impl ServiceView {
             ("Kind", "NetworkService".to_owned()),
             ("Payload", self.payload.clone()),
             ("Policy", self.policy.to_owned()),
-            ("Selector", labels(&self.selector)),
+            ("Selector", self.selected()),
+            ("Rebalance", self.rebalance.to_owned()),
             (
                 "Matches",
                 or_dash(
@@ -156,9 +197,37 @@ impl ServiceView {
                     self.mtu.to_string()
                 },
             ),
+            ("Routes", or_dash(&self.routes.join("\n"))),
+            ("DNS", or_dash(&self.name_servers().join("\n"))),
             ("Endpoints", self.endpoints.to_string()),
             ("Connections", self.connections.to_string()),
         ])
+    }
+
+    fn selected(&self) -> String {
+        match &self.ordered_selector {
+            None => labels(&self.selector),
+            Some(order) => {
+                let list = format!("{}: {}", order.key, path(order.values.iter().map(String::as_str)));
+                if self.selector.is_empty() {
+                    list
+                } else {
+                    format!("{list}, each {}", labels(&self.selector))
+                }
+            }
+        }
+    }
+
+    fn name_servers(&self) -> Vec<String> {
+        let one = |dns: &DnsView| {
+            let about = if dns.search_domains.is_empty() {
+                String::new()
+            } else {
+                format!(" for {}", dns.search_domains.join(", "))
+            };
+            dns.dns_server_ips.join(", ") + &about
+        };
+        self.dns.iter().map(one).collect()
     }
 }
 

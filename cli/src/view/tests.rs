@@ -14,8 +14,8 @@ use tieline_proto::{
 };
 
 use super::{
-    ConnectionView, ControlView, EndpointView, EventView, NodeRow, ServiceView, StatusView, WireView,
-    node::NodeView,
+    ConnectionView, ControlView, EndpointView, EventView, ExplainView, MoveView, NodeRow, ServiceView,
+    StatusView, WireView, WiringView, node::NodeView,
 };
 use crate::output::table;
 
@@ -127,6 +127,125 @@ fn wire() -> admin::WireStatus {
         }],
         mtu: 1500,
     }
+}
+
+fn a_move() -> admin::ConnectionMove {
+    let leg = |traffic: &[&str], path: &[&str]| admin::ConnectionLeg {
+        traffic: traffic.iter().map(ToString::to_string).collect(),
+        path: path.iter().map(ToString::to_string).collect(),
+    };
+    admin::ConnectionMove {
+        connection_id: "4f2c".into(),
+        network_service: "gold-network".into(),
+        from: Vec::new(),
+        to: vec![leg(&["tcp/80"], &["dpi"]), leg(&[], &["firewall-1", "gateway-1"])],
+        because: "wiring w1 decides".into(),
+    }
+}
+
+#[test]
+fn moves_are_shown() {
+    assert_eq!(
+        table(&[MoveView::from(a_move())]),
+        "CONNECTION   SERVICE        FROM     TO                                    BECAUSE\n\
+         4f2c         gold-network   parked   tcp/80: dpi; firewall-1 → gateway-1   wiring w1 decides\n"
+    );
+}
+
+#[test]
+fn a_connection_is_explained_choice_by_choice() {
+    let decision = |behind: &str, steps: &[&str], chosen: &str, plumbing: &str| admin::Decision {
+        behind: behind.into(),
+        steps: steps.iter().map(ToString::to_string).collect(),
+        removed: vec![admin::RemovedEndpoint {
+            endpoint: "gw-9".into(),
+            rule: "it is drained".into(),
+        }],
+        further: 2,
+        chosen: chosen.into(),
+        plumbing: plumbing.into(),
+    };
+    let view = ExplainView::from(admin::ExplainConnectionResponse {
+        connection: Some(admin::ConnectionStatus {
+            connection: Some(connection()),
+            branches: vec![admin::ConnectionBranch {
+                path: vec!["fw-1".into(), "gw-1".into()],
+                endpoint_attachment: "netns /run/netns/gw".into(),
+                endpoint_interface: "nse-1".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        decisions: vec![
+            decision("", &["wiring w1 decides"], "fw-1", "gateway"),
+            decision(
+                "fw-1",
+                &["any endpoint of the service will do"],
+                "gw-1",
+                "endpoint",
+            ),
+        ],
+        former: vec!["gw-2".into()],
+        before: a_move().to,
+    });
+    assert_eq!(
+        view.describe(),
+        "\
+Connection:       4f2c
+NetworkService:   gold-network
+State:            UP
+Leads to:         fw-1 → gw-1 (netns /run/netns/gw, nse-1)
+Backup:           -
+Goes back to:     tcp/80: dpi; firewall-1 → gateway-1 (its node has not confirmed the change)
+Ended before at:  gw-2
+
+From the client to fw-1, which passes packets on as gateway
+  wiring w1 decides
+  not gw-9: it is drained
+  nor 2 more
+
+Behind fw-1 to gw-1, where it ends
+  any endpoint of the service will do
+  not gw-9: it is drained
+  nor 2 more
+"
+    );
+}
+
+#[test]
+fn wirings_are_shown() {
+    let view = WiringView::from(admin::NetworkServiceWiringStatus {
+        wiring: Some(admin::NetworkServiceWiring {
+            name: "w1".into(),
+            target: vec!["gold-network".into()],
+            priority: 5,
+            source: Some(admin::WiringSource {
+                source_service: "!gold-network".into(),
+                pod_selector: "tier!=test".into(),
+                client_selector: String::new(),
+            }),
+            traffic: Vec::new(),
+            route: vec![
+                admin::WiringRoute {
+                    pod_selector: "firewall=true".into(),
+                    weight: 3,
+                },
+                admin::WiringRoute::default(),
+            ],
+        }),
+        connections: 7,
+        warnings: vec!["target[0]: not there".into()],
+    });
+    assert_eq!(
+        table(std::slice::from_ref(&view)),
+        "NAME   TARGET         PRIORITY   FROM                               TRAFFIC   TO                                         CONNECTIONS   WARNINGS\n\
+         w1     gold-network   5          !gold-network and pod tier!=test   all       firewall=true (weight 3) or any endpoint   7             1\n"
+    );
+    assert!(
+        view.describe().contains("Warnings:     target[0]: not there\n"),
+        "{}",
+        view.describe()
+    );
 }
 
 #[test]
