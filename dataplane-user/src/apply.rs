@@ -1,15 +1,15 @@
 //! The one executor: carries out a plan's steps in order, in runs of one kind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{cell::RefCell, collections::BTreeMap};
 
-use dataplane_common::abi::{Generation, Hop, Position};
+use dataplane_common::abi::{Generation, Hop, Position, Split, SplitBranch};
 
 use crate::{
     datapath::{Datapath, OpError, Results},
     desired::{IfName, WireId},
-    diff::hop,
+    diff::{hop, split::LEARN_NS},
     observed::Observed,
-    op::{Op, Point, Step},
+    op::{Lead, Learn, NewSplit, NewWay, Op, Point, SlotPlan, Step},
     outcome::FailureKind,
     slots::Slots,
 };
@@ -29,19 +29,30 @@ pub struct Applied {
     pub places: BTreeMap<IfName, Place>,
 }
 
-/// Index and counter slot of an interface in the agent's namespace.
+/// An interface in the agent's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Interface index.
     pub index: u32,
     /// Counter slot; `None` while it is no position.
     pub slot: Option<u32>,
+    /// Number of the split that it leads to.
+    pub split: Option<u32>,
+}
+
+/// What positions and splits are given.
+#[derive(Debug, Default)]
+pub struct Supplies {
+    /// Counter slots.
+    pub slots: Slots,
+    /// The number of the next split: none is given twice, for a program may still read one that is gone.
+    pub next_split: u32,
 }
 
 /// Carries out `steps`. `now` is the generation in the kernel, `since` the one that the steps lead to.
 pub fn apply<D: Datapath>(
     datapath: &mut D,
-    slots: &mut Slots,
+    supplies: &mut Supplies,
     observed: &Observed,
     since: Generation,
     steps: &[Step],
@@ -52,6 +63,9 @@ pub fn apply<D: Datapath>(
             Place {
                 index: found.index,
                 slot: found.position.map(|position| position.slot),
+                split: found
+                    .position
+                    .and_then(|position| Some(observed.split_of(&position)?.0)),
             },
         )
     });
@@ -61,7 +75,7 @@ pub fn apply<D: Datapath>(
     };
     let mut run = Run {
         datapath,
-        slots,
+        supplies,
         now: observed.generation,
         since,
         applied,
@@ -77,10 +91,18 @@ pub fn apply<D: Datapath>(
 
 struct Run<'a, D> {
     datapath: &'a mut D,
-    slots: &'a mut Slots,
+    supplies: &'a mut Supplies,
     now: Generation,
     since: Generation,
     applied: Applied,
+}
+
+/// An entry that is about to be written.
+struct Prepared {
+    entry: (u32, Position),
+    split: Option<(u32, Split)>,
+    /// Slots that it has taken.
+    fresh: Vec<u32>,
 }
 
 /// Picks the payload of one kind of operation out of a run of steps of that kind.
@@ -130,6 +152,7 @@ impl<D: Datapath> Run<'_, D> {
                 let results = self.datapath.detach(&hosts);
                 self.note(&steps, results);
             }
+            Op::Unsplit(_) => self.unsplit(&steps),
             Op::Delete(_) => {
                 let links: Vec<_> = payloads!(steps, Op::Delete).collect();
                 let results = self.datapath.delete(&links);
@@ -148,6 +171,7 @@ impl<D: Datapath> Run<'_, D> {
                     Place {
                         index: *index,
                         slot: None,
+                        split: None,
                     },
                 );
             }
@@ -156,58 +180,165 @@ impl<D: Datapath> Run<'_, D> {
     }
 
     fn point(&mut self, steps: &[&Step]) {
-        let prepared: Vec<_> = payloads!(steps, Op::Point)
-            .map(|point| self.entry(point))
+        let mut prepared: Vec<_> = payloads!(steps, Op::Point)
+            .map(|point| self.prepare(point))
             .collect();
-        let fresh: BTreeSet<u32> = payloads!(steps, Op::Point)
-            .zip(&prepared)
-            .filter_map(|(point, entry)| Some(entry.as_ref().ok()?.1.slot).filter(|_| point.was.is_none()))
-            .collect();
-        let zeroed = if fresh.is_empty() {
-            Ok(())
-        } else {
-            self.datapath
-                .zero_counters(&fresh.iter().copied().collect::<Vec<_>>())
-        };
+        self.zero(&mut prepared);
+        self.write_splits(&mut prepared);
         let entries: Vec<_> = prepared
             .iter()
-            .filter_map(|entry| entry.as_ref().ok().copied())
+            .filter_map(|entry| Some(entry.as_ref().ok()?.entry))
             .collect();
-        let written = match zeroed {
-            Ok(()) => self.datapath.write_positions(&entries),
-            Err(error) => vec![Err(error); entries.len()],
-        };
-        let mut written = written.into_iter();
+        let mut written = self.datapath.write_positions(&entries).into_iter();
         let results: Results<()> = prepared
             .iter()
-            .map(|entry| entry.clone().and_then(|_| written.next().unwrap_or(Ok(()))))
+            .map(|entry| match entry {
+                Ok(_) => written.next().unwrap_or(Ok(())),
+                Err(error) => Err(error.clone()),
+            })
             .collect();
-        for (point, (entry, result)) in payloads!(steps, Op::Point).zip(prepared.iter().zip(&results)) {
-            let Ok((_, position)) = entry else { continue };
-            if result.is_err() && point.was.is_none() {
-                self.slots.release(position.slot);
+        for ((point, entry), result) in payloads!(steps, Op::Point).zip(&prepared).zip(&results) {
+            let Ok(entry) = entry else { continue };
+            if result.is_err() {
+                self.give_back(entry);
             } else if let Some(place) = self.applied.places.get_mut(&point.at) {
-                place.slot = Some(position.slot);
+                place.slot = Some(entry.entry.1.slot);
+                place.split = entry.split.map(|(number, _)| number);
             }
         }
         self.note(steps, results);
     }
 
-    /// The entry for one position, which takes a slot if it is new.
-    fn entry(&mut self, point: &Point) -> Result<(u32, Position), OpError> {
+    /// The entry for one position, which takes slots if it is new, and a number if it leads to a split.
+    fn prepare(&mut self, point: &Point) -> Result<Prepared, OpError> {
         let at = self.index(&point.at)?;
-        let to = match &point.to {
-            Some(target) => hop(target.kind, self.index(&target.host)?),
-            None => Hop::PARKED,
+        let mut fresh = Vec::new();
+        let (to, split) = match &point.to {
+            Lead::Parked => (Hop::PARKED, None),
+            Lead::To(target) => (hop(target.kind, self.index(&target.host)?), None),
+            Lead::Split(new) => {
+                let split = self.split(new, &mut fresh)?;
+                let number = self.supplies.next_split;
+                self.supplies.next_split += 1;
+                (Hop::split(number), Some((number, split)))
+            }
         };
         let position = match point.was {
             Some(was) => Position {
                 flags: point.flags.bits(),
                 ..was.staged(self.now, self.since, to)
             },
-            None => Position::starting(self.since, to, self.slot()?, point.flags),
+            None => {
+                let slot = self.slot()?;
+                fresh.push(slot);
+                Position::starting(self.since, to, slot, point.flags)
+            }
         };
-        Ok((at, position))
+        Ok(Prepared {
+            entry: (at, position),
+            split,
+            fresh,
+        })
+    }
+
+    fn split(&mut self, new: &NewSplit, fresh: &mut Vec<u32>) -> Result<Split, OpError> {
+        for way in &new.ways {
+            self.index(&way.target.host)?;
+            if way.slot == SlotPlan::New {
+                fresh.push(self.slot()?);
+            }
+        }
+        let taken = RefCell::new(fresh.iter());
+        let slot = |way: &NewWay| match way.slot {
+            SlotPlan::None => Some(SplitBranch::NO_SLOT),
+            SlotPlan::Keep(slot) => Some(slot),
+            SlotPlan::New => taken.borrow_mut().next().copied(),
+        };
+        let learn_until = match new.learn {
+            Learn::Keep(until) => until,
+            Learn::Begin => self.datapath.now_ns().saturating_add(LEARN_NS),
+        };
+        let built = new.build(|host| self.index(host).ok(), slot, learn_until);
+        built.ok_or_else(|| {
+            OpError::kernel("an interface vanished meanwhile; the next pass tries again".to_owned())
+        })
+    }
+
+    /// Sets the counters of slots to zero that were taken.
+    fn zero(&mut self, prepared: &mut [Result<Prepared, OpError>]) {
+        let fresh: Vec<u32> = prepared
+            .iter()
+            .flatten()
+            .flat_map(|entry| &entry.fresh)
+            .copied()
+            .collect();
+        if fresh.is_empty() {
+            return;
+        }
+        if let Err(error) = self.datapath.zero_counters(&fresh) {
+            self.refuse(prepared, |_| true, &error);
+        }
+    }
+
+    fn write_splits(&mut self, prepared: &mut [Result<Prepared, OpError>]) {
+        let splits: Vec<_> = prepared
+            .iter()
+            .flatten()
+            .filter_map(|entry| entry.split)
+            .collect();
+        if splits.is_empty() {
+            return;
+        }
+        let results = self.datapath.write_splits(&splits);
+        for ((number, _), result) in splits.iter().zip(results) {
+            if let Err(error) = result {
+                let is_it = |entry: &Prepared| entry.split.is_some_and(|(other, _)| other == *number);
+                self.refuse(prepared, is_it, &error);
+            }
+        }
+    }
+
+    /// Gives up what was prepared.
+    fn refuse(
+        &mut self,
+        prepared: &mut [Result<Prepared, OpError>],
+        which: impl Fn(&Prepared) -> bool,
+        error: &OpError,
+    ) {
+        for entry in prepared {
+            if let Ok(given_up) = entry
+                && which(given_up)
+            {
+                self.give_back(given_up);
+                *entry = Err(error.clone());
+            }
+        }
+    }
+
+    /// Nothing leads to it: its slots are free, and its split goes.
+    fn give_back(&mut self, entry: &Prepared) {
+        entry
+            .fresh
+            .iter()
+            .for_each(|slot| self.supplies.slots.release(*slot));
+        if let Some((number, _)) = entry.split {
+            // One that stays is found by the next full pass.
+            let _ = self.datapath.delete_splits(&[number]);
+        }
+    }
+
+    fn unsplit(&mut self, steps: &[&Step]) {
+        let numbers: Vec<u32> = payloads!(steps, Op::Unsplit).map(|split| split.number).collect();
+        let results = self.datapath.delete_splits(&numbers);
+        for (split, result) in payloads!(steps, Op::Unsplit).zip(&results) {
+            if result.is_ok() {
+                split
+                    .slots
+                    .iter()
+                    .for_each(|slot| self.supplies.slots.release(*slot));
+            }
+        }
+        self.note(steps, results);
     }
 
     fn index(&self, host: &IfName) -> Result<u32, OpError> {
@@ -220,8 +351,8 @@ impl<D: Datapath> Run<'_, D> {
     }
 
     fn slot(&mut self) -> Result<u32, OpError> {
-        let capacity = self.slots.capacity();
-        self.slots.take().ok_or_else(|| OpError {
+        let capacity = self.supplies.slots.capacity();
+        self.supplies.slots.take().ok_or_else(|| OpError {
             kind: FailureKind::Capacity,
             message: format!(
                 "all {capacity} positions of this node are in use; close wires or start the agent with a larger --max-wires"
@@ -253,7 +384,7 @@ impl<D: Datapath> Run<'_, D> {
             .delete_positions(&entries.iter().map(|entry| entry.index).collect::<Vec<_>>());
         for (entry, result) in entries.iter().zip(&results) {
             if result.is_ok() {
-                self.slots.release(entry.slot);
+                self.supplies.slots.release(entry.slot);
             }
         }
         self.note(steps, results);

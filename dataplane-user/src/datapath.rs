@@ -105,8 +105,8 @@ pub trait Datapath: Send {
     /// Takes forwarding entries away; one that is not there counts as taken away.
     fn delete_positions(&mut self, indexes: &[u32]) -> Results<()>;
 
-    /// Every split in the table, by number.
-    fn splits(&self) -> Result<BTreeMap<u32, Split>, ObserveError>;
+    /// The split with this number, if there is one.
+    fn split(&self, number: u32) -> Result<Option<Split>, ObserveError>;
 
     /// Writes splits that nothing leads to yet, by number.
     fn write_splits(&mut self, splits: &[(u32, Split)]) -> Results<()>;
@@ -123,6 +123,9 @@ pub trait Datapath: Send {
     /// When a reply to a probe came in at the positions with these slots, in order: nanoseconds of `CLOCK_MONOTONIC`; 0:
     /// never. A slot may still have the time of the position that had it before.
     fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError>;
+
+    /// The time of the kernel's tables: `CLOCK_MONOTONIC` in nanoseconds.
+    fn now_ns(&self) -> u64;
 
     /// Writes the generation word.
     fn set_generation(&mut self, generation: Generation) -> Result<(), OpError>;

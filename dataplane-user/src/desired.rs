@@ -9,7 +9,7 @@ use std::{
 use dataplane_common::abi::Generation;
 use ipnet::IpNet;
 
-pub use crate::circuit::{Branch, Circuit, Hop, Wire};
+pub use crate::circuit::{Branch, Circuit, Draining, Hop, Traffic, Wire};
 
 /// The node's whole plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,18 +6,19 @@
 //! rewritten before an interface that it leads to is deleted: the kernel may give that index to another interface.
 
 mod inner;
+pub mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dataplane_common::abi::{Generation, Hop, HopKind, Position, PositionFlags};
+use dataplane_common::abi::{Generation, Hop, HopKind, Position, PositionFlags, SplitBranch};
 
 use self::inner::inner_change;
 pub(crate) use self::inner::withdrawal;
 use crate::{
-    circuit::{Facing, Layout},
+    circuit::{Facing, Layout, Leads},
     desired::{End, IfName, Payload, VethEnd, Wire, WireId},
-    observed::{HostInterface, Inner, Observed, Obstacle},
-    op::{InnerChange, NewEnd, Op, Point, Settle, Step, Target, Unpoint},
+    observed::{HostInterface, Inner, Observed, Obstacle, split_numbers},
+    op::{InnerChange, Lead, NewEnd, Op, Point, Settle, SlotPlan, Step, Target, Unpoint, Unsplit},
     ownership::{Mark, NodeScope, host_name},
 };
 
@@ -128,8 +129,11 @@ pub fn diff(
         .iter()
         .filter(|(host, _)| !wanted.contains(*host) && !leaving.stays.contains(*host));
     for (host, interface) in unwanted {
-        let first = leaving.first.contains(host) || phases.is_severed(interface, observed.generation);
+        let first = leaving.first.contains(host) || phases.is_severed(interface, observed);
         phases.unmake(host, interface, first, leaving.withdrawals.get(host));
+    }
+    for host in &leaving.stays {
+        phases.keep_splits(observed.interfaces.get(host), observed);
     }
     phases.sweep(observed);
     let flip = observed.generation < generation;
@@ -158,6 +162,11 @@ struct Phases {
     unpoint: Vec<Step>,
     detach: Vec<Step>,
     delete: Vec<Step>,
+    unsplit: Vec<Step>,
+    /// Numbers of splits, and counter slots of branches, that are in use afterwards.
+    splits_in_use: (BTreeSet<u32>, BTreeSet<u32>),
+    /// Who makes or takes away what led to a split.
+    split_owners: BTreeMap<u32, WireId>,
 }
 
 impl Phases {
@@ -177,7 +186,7 @@ impl Phases {
             self.point,
             self.attach,
         ];
-        let take_away = [self.unpoint, self.detach, self.delete];
+        let take_away = [self.unpoint, self.detach, self.delete, self.unsplit];
         make.into_iter()
             .flatten()
             .chain(flip)
@@ -205,45 +214,86 @@ impl Phases {
         if broken {
             self.clear(laid, &found);
         }
+        let ids = split::Ids::new(laid, &found, observed);
         for (number, (facing, host)) in laid.ends().enumerate() {
             let here = found.get(number).copied().flatten();
             let whole = here.filter(|_| !is_broken(facing.end, here));
             if let End::Veth(end) = facing.end {
                 self.make_veth(wire, end, host, Mark::new(scope, &wire.id, facing.side), whole);
             }
-            let severed = here.filter(|interface| self.is_severed(interface, observed.generation));
+            let severed = here.filter(|interface| self.is_severed(interface, observed));
             self.make_way.0.extend(severed.and_then(unpoint).map(step));
             let position = here.and_then(|interface| interface.position);
             let position = position.filter(|_| !broken && severed.is_none());
-            let lead = lead(laid, number);
-            let leads_to = lead.as_ref().map(|target| {
-                let there = observed.interfaces.get(&target.host)?;
-                Some(hop(target.kind, there.index))
-            });
-            let wanted = leads_to.unwrap_or(Some(Hop::PARKED));
-            let flags = flags(wire.payload);
-            let right = position.zip(wanted).is_some_and(|(position, wanted)| {
-                position.hop_at(generation) == wanted && position.flags == flags.bits()
-            });
-            if !right {
-                let point = Point {
-                    at: host.clone(),
-                    to: lead,
-                    flags,
-                    was: position,
-                };
-                self.point.push(step(Op::Point(point)));
-            }
+            let end = split::End {
+                laid,
+                ids: &ids,
+                number,
+                position,
+                observed,
+            };
+            let flags = flags(wire, &laid.layout.chains, number);
+            self.point(&end, host, flags, generation);
             if !whole.is_some_and(|interface| interface.attached) {
                 self.attach.push(step(Op::Attach(host.clone())));
             }
         }
     }
 
+    /// Writes an end's entry, unless it is there.
+    fn point(&mut self, end: &split::End<'_>, host: &IfName, flags: PositionFlags, generation: Generation) {
+        let step = |op| Step {
+            wire: Some(end.laid.wire.id.clone()),
+            op,
+        };
+        let to = lead(end);
+        let right = end.position.filter(|position| {
+            position.flags == flags.bits() && leads_there(position, &to, end.observed, generation)
+        });
+        if let Some(position) = right {
+            self.keep_split(&position, end.observed, generation);
+            return;
+        }
+        if let Lead::Split(new) = &to {
+            let kept = new.ways.iter().filter_map(|way| match way.slot {
+                SlotPlan::Keep(slot) => Some(slot),
+                SlotPlan::None | SlotPlan::New => None,
+            });
+            self.splits_in_use.1.extend(kept);
+        }
+        let owned = end.position.iter().flat_map(split_numbers);
+        self.split_owners
+            .extend(owned.map(|number| (number, end.laid.wire.id.clone())));
+        self.point.push(step(Op::Point(Point {
+            at: host.clone(),
+            to,
+            flags,
+            was: end.position,
+        })));
+    }
+
+    /// The split stays that an interface's entry leads to.
+    fn keep_splits(&mut self, interface: Option<&HostInterface>, observed: &Observed) {
+        if let Some(position) = interface.and_then(|interface| interface.position) {
+            self.keep_split(&position, observed, observed.generation);
+        }
+    }
+
+    fn keep_split(&mut self, position: &Position, observed: &Observed, generation: Generation) {
+        let hop = position.hop_at(generation);
+        let split = observed.splits.get(&hop.ifindex);
+        let Some(split) = split.filter(|_| hop.kind() == HopKind::Split) else {
+            return;
+        };
+        let branches = split.branches.iter().filter(|branch| branch.id != 0);
+        self.splits_in_use.0.insert(hop.ifindex);
+        self.splits_in_use.1.extend(branches.map(|branch| branch.slot));
+    }
+
     /// Whether packets that enter there are handed to what is about to make way.
-    fn is_severed(&self, interface: &HostInterface, now: Generation) -> bool {
-        let hop = interface.position.map(|position| position.hop_at(now));
-        hop.is_some_and(|hop| self.severed.contains(&hop.ifindex))
+    fn is_severed(&self, interface: &HostInterface, observed: &Observed) -> bool {
+        let leads_to = interface.position.map(|position| observed.leads_to(&position));
+        leads_to.is_some_and(|indexes| indexes.iter().any(|index| self.severed.contains(index)))
     }
 
     /// Takes down a wire that has lost an end, entries first, so that it can be made again.
@@ -346,6 +396,26 @@ impl Phases {
                 op: Op::Unpoint(unpoint),
             });
         }
+        let (kept, slots_kept) = &self.splits_in_use;
+        for (number, split) in observed
+            .splits
+            .iter()
+            .filter(|(number, _)| !kept.contains(number))
+        {
+            let slots = split
+                .branches
+                .iter()
+                .filter(|branch| branch.id != 0)
+                .map(|branch| branch.slot);
+            let free = slots.filter(|slot| *slot != SplitBranch::NO_SLOT && !slots_kept.contains(slot));
+            self.unsplit.push(Step {
+                wire: self.split_owners.get(number).cloned(),
+                op: Op::Unsplit(Unsplit {
+                    number: *number,
+                    slots: free.collect(),
+                }),
+            });
+        }
         // First of all: an interface of that name may be about to be made.
         for host in &observed.stray_attachments {
             self.clear.push(Step {
@@ -367,9 +437,33 @@ fn unpoint(interface: &HostInterface) -> Option<Op> {
     interface.position.map(unpoint)
 }
 
-/// Where the end with this number leads.
-fn lead(laid: &Laid<'_>, number: usize) -> Option<Target> {
-    let to = laid.layout.leads.get(number).copied().flatten()?;
+/// Where an end leads, as the wire's layout says.
+fn lead(end: &split::End<'_>) -> Lead {
+    let lead = match end.laid.layout.leads.get(end.number) {
+        None | Some(Leads::Nowhere) => None,
+        Some(Leads::To(to)) => target(end.laid, *to).map(Lead::To),
+        Some(Leads::ByFlow(ways)) => end.lead(ways),
+    };
+    lead.unwrap_or(Lead::Parked)
+}
+
+/// Whether an entry leads there at `generation`, as it is.
+fn leads_there(position: &Position, to: &Lead, observed: &Observed, generation: Generation) -> bool {
+    let index = |host: &IfName| observed.interfaces.get(host).map(|found| found.index);
+    let leads_to = position.hop_at(generation);
+    match to {
+        Lead::Parked => leads_to == Hop::PARKED,
+        Lead::To(target) => index(&target.host).is_some_and(|index| leads_to == hop(target.kind, index)),
+        Lead::Split(new) => {
+            let split = observed.splits.get(&leads_to.ifindex);
+            let split = split.filter(|_| leads_to.kind() == HopKind::Split);
+            split.is_some_and(|split| new.is(split, index))
+        }
+    }
+}
+
+/// The end with this number, as a target.
+fn target(laid: &Laid<'_>, to: usize) -> Option<Target> {
     let (facing, host) = laid.layout.ends.get(to).zip(laid.hosts.get(to))?;
     Some(Target {
         host: host.clone(),
@@ -398,9 +492,16 @@ pub const fn hop(kind: HopKind, index: u32) -> Hop {
     }
 }
 
-const fn flags(payload: Payload) -> PositionFlags {
-    match payload {
+/// What may enter at an end. Replies to probes come in where the client's packets go first.
+fn flags(wire: &Wire, chains: &[Vec<usize>], end: usize) -> PositionFlags {
+    let payload = match wire.payload {
         Payload::Ip => PositionFlags::IP_PAYLOAD,
         Payload::Ethernet => PositionFlags::ETHERNET_PAYLOAD,
+    };
+    let is_first = chains.iter().any(|chain| chain.first() == Some(&end));
+    if wire.probe && is_first {
+        payload.and(PositionFlags::PROBED)
+    } else {
+        payload
     }
 }

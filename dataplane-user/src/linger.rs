@@ -8,8 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dataplane_common::abi::{Generation, HopKind};
-
 use crate::{
     circuit::Facing,
     desired::{End, IfName, NetnsId, Side, VethEnd, WireId},
@@ -88,7 +86,6 @@ fn place_of(end: &End) -> Option<Place> {
 pub(crate) struct Round<'a> {
     pub(crate) now: Instant,
     pub(crate) scope: &'a NodeScope,
-    pub(crate) generation: Generation,
     /// The wires as they shall be, but those that cannot be made.
     pub(crate) wires: &'a [Laid<'a>],
     /// Ends as wires had them before, by name.
@@ -292,8 +289,8 @@ fn keep_only_leading(round: &Round<'_>, staying: &mut BTreeMap<IfName, Unwanted>
         staying.retain(|host, _| {
             let position = interfaces.get(host).and_then(|interface| interface.position);
             position.is_some_and(|position| {
-                let hop = position.hop_at(round.generation);
-                matches!(hop.kind(), HopKind::Peer | HopKind::Egress) && alive.contains(&hop.ifindex)
+                let leads_to = round.observed.leads_to(&position);
+                !leads_to.is_empty() && leads_to.iter().all(|index| alive.contains(index))
             })
         });
         if staying.len() == before {

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use dataplane_common::abi::{Generation, Position};
+use dataplane_common::abi::{Generation, Hop, HopKind, Position, Split};
 use ipnet::IpNet;
 
 use crate::{
@@ -57,6 +57,8 @@ pub struct Observed {
     pub interfaces: BTreeMap<IfName, HostInterface>,
     /// Entries at indexes that none of `interfaces` has.
     pub stray_positions: BTreeMap<u32, Position>,
+    /// By number, the splits that entries lead to or did; after a look at everything, all.
+    pub splits: BTreeMap<u32, Split>,
     /// Attachments that are left over from interfaces that are gone.
     pub stray_attachments: BTreeSet<IfName>,
     /// Why an end that was looked for cannot be made, by host name.
@@ -205,6 +207,40 @@ impl Observed {
                 .map(|(index, position)| (*index, *position)),
         )
     }
+}
+
+impl Observed {
+    /// The number of the split that an entry leads to now, and the split.
+    #[must_use]
+    pub fn split_of(&self, position: &Position) -> Option<(u32, &Split)> {
+        let number = split_number(position.hop_at(self.generation))?;
+        Some((number, self.splits.get(&number)?))
+    }
+
+    /// The interfaces that packets are handed to which enter here now, by index.
+    #[must_use]
+    pub fn leads_to(&self, position: &Position) -> Vec<u32> {
+        let hop = position.hop_at(self.generation);
+        let to = |hop: Hop| matches!(hop.kind(), HopKind::Peer | HopKind::Egress).then_some(hop.ifindex);
+        match self.split_of(position) {
+            Some((_, split)) => split
+                .branches
+                .iter()
+                .filter_map(|branch| to(branch.hop))
+                .collect(),
+            None => to(hop).into_iter().collect(),
+        }
+    }
+}
+
+/// The numbers of the splits that an entry names, in force or not.
+pub fn split_numbers(position: &Position) -> impl Iterator<Item = u32> + use<> {
+    let hops = [position.current, position.next];
+    hops.into_iter().filter_map(split_number)
+}
+
+fn split_number(hop: Hop) -> Option<u32> {
+    (hop.kind() == HopKind::Split).then_some(hop.ifindex)
 }
 
 /// Whether an address is one that the kernel gives an interface by itself.

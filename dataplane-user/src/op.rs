@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dataplane_common::abi::{Generation, HopKind, Position, PositionFlags};
+use dataplane_common::abi::{Generation, HopKind, Position, PositionFlags, Shares, SplitFlags, SplitRule};
 use ipnet::IpNet;
 
 use crate::{
@@ -41,6 +41,8 @@ pub enum Op {
     Detach(IfName),
     /// Delete a veth pair.
     Delete(Managed),
+    /// Take a split away that nothing leads to any more.
+    Unsplit(Unsplit),
 }
 
 /// A veth pair to be made.
@@ -160,8 +162,8 @@ impl InnerChange {
 pub struct Point {
     /// The interface at which packets enter.
     pub at: IfName,
-    /// Where they go; `None`: nowhere, for the wire is parked.
-    pub to: Option<Target>,
+    /// Where they go.
+    pub to: Lead,
     /// What may enter.
     pub flags: PositionFlags,
     /// The entry that is there; its counters are kept.
@@ -170,11 +172,85 @@ pub struct Point {
 
 /// Where an entry leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// Nowhere, for the wire is parked.
+    Parked,
+    /// To an interface.
+    To(Target),
+    /// To one of several, by flow.
+    Split(Box<NewSplit>),
+}
+
+/// An interface that an entry leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The interface that packets leave by.
     pub host: IfName,
     /// How they are handed over.
     pub kind: HopKind,
+}
+
+/// A split to be written. Interfaces go by name, and it has no number yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSplit {
+    /// The wire, in the table of flows.
+    pub scope: u64,
+    /// Which way packets go, and whether every circuit passes.
+    pub flags: SplitFlags,
+    /// The branches that pass.
+    pub ways: Vec<NewWay>,
+    /// In order.
+    pub rules: Vec<SplitRule>,
+    /// Shares of what no rule names.
+    pub otherwise: Shares,
+    /// Id of the branch that takes what is no flow.
+    pub first: u32,
+    /// For how long what is seen for the first time may be older.
+    pub learn: Learn,
+}
+
+/// One branch of a split to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewWay {
+    /// Names it in the table of flows.
+    pub id: u32,
+    /// Where it goes on.
+    pub target: Target,
+    /// Whether it takes no new flows.
+    pub drains: bool,
+    /// Id of the branch whose flows stay there; 0: none.
+    pub before: u32,
+    /// Where its packets are counted.
+    pub slot: SlotPlan,
+}
+
+/// A counter slot of a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotPlan {
+    /// Packets are not counted by branch here.
+    None,
+    /// A free one.
+    New,
+    /// The one that the branch has.
+    Keep(u32),
+}
+
+/// Until when a split learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learn {
+    /// As the split did that was there, in nanoseconds of `CLOCK_MONOTONIC`; 0: not at all.
+    Keep(u64),
+    /// From now on for a while.
+    Begin,
+}
+
+/// A split to be taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsplit {
+    /// Its number.
+    pub number: u32,
+    /// Counter slots that are free afterwards.
+    pub slots: Vec<u32>,
 }
 
 /// A forwarding entry to be taken away.

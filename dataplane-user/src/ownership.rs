@@ -170,7 +170,7 @@ impl Managed {
 
 /// FNV-1a over the parts, each ended by a byte that UTF-8 never contains. It need only be stable and well mixed:
 /// names are checked against the mark before they are believed.
-fn hash(parts: &[&[u8]]) -> u64 {
+pub(crate) fn hash(parts: &[&[u8]]) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let step = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(PRIME);

@@ -4,6 +4,7 @@
 //! a wire that fails disturbs no other, and leaves nothing behind but the client's end if it had one; after a call without faults the next pass
 //! carries out no operation; a change costs what the change holds, however many wires there are.
 
+mod local;
 mod round;
 
 use std::{
@@ -13,22 +14,26 @@ use std::{
 
 use dataplane_common::{
     Reason,
-    abi::{Generation, WireCounters},
+    abi::{Generation, SplitBranch, SplitFlags, WireCounters},
 };
 
-use self::round::Around;
+use self::{local::Local, round::Around};
 use crate::{
-    apply::Place,
+    apply::{Place, Supplies},
     busy::Busy,
     datapath::{Datapath, Description, ObserveError, OpError},
     desired::{Change, Desired, IfName, Wire, WireId},
-    diff::Laid,
+    diff::{
+        Laid,
+        split::{branch_hash, is_branch},
+    },
     linger::Lingering,
-    observed::{Observed, Scope},
+    observed::{Observed, Scope, split_numbers},
     outcome::{Outcome, WireFailure},
     slots::Slots,
 };
 
+pub use self::local::{Drained, Switched};
 pub use crate::linger::LINGER;
 pub use crate::view::{BranchView, EndView, HopView, WireView};
 
@@ -88,7 +93,8 @@ pub struct Reconciler<D> {
     /// Which wire has an interface of the agent's namespace.
     by_index: BTreeMap<u32, WireId>,
     lingering: Lingering,
-    slots: Slots,
+    local: Local,
+    supplies: Supplies,
     generation: Generation,
     busy: Busy,
 }
@@ -141,7 +147,8 @@ impl<D: Datapath> Reconciler<D> {
             claims: BTreeMap::new(),
             by_index: BTreeMap::new(),
             lingering: Lingering::default(),
-            slots: Slots::default(),
+            local: Local::default(),
+            supplies: Supplies::default(),
             generation: 0,
             busy: Busy::default(),
         }
@@ -153,7 +160,7 @@ impl<D: Datapath> Reconciler<D> {
             everything: true,
             ..Scope::default()
         })?;
-        self.learn_slots(&observed);
+        self.learn_supplies(&observed);
         self.generation = observed.generation;
         Ok(Adopted {
             generation: observed.generation,
@@ -169,6 +176,10 @@ impl<D: Datapath> Reconciler<D> {
     /// Makes the node what `plan` says, and takes everything else of ours away.
     pub fn snapshot(&mut self, plan: Desired, now: Instant) -> Result<Outcome, ReconcileError> {
         self.refuse_older(plan.generation)?;
+        let plan = Desired {
+            wires: self.with_local(plan.wires),
+            ..plan
+        };
         let before = self.desired.take().unwrap_or_default().wires;
         let changed = before
             .into_values()
@@ -181,11 +192,20 @@ impl<D: Datapath> Reconciler<D> {
     /// Carries out a change of the plan, touching only the wires it names.
     pub fn change(&mut self, change: Change, now: Instant) -> Result<Outcome, ReconcileError> {
         self.refuse_older(change.generation)?;
-        let Some(desired) = self.desired.as_mut() else {
+        if self.desired.is_none() {
             return Err(ReconcileError::NoPlan {
                 offered: change.generation,
             });
-        };
+        }
+        for id in &change.remove {
+            self.forget_local(id);
+        }
+        let upsert: Vec<Wire> = change
+            .upsert
+            .into_iter()
+            .map(|wire| self.one_with_local(wire))
+            .collect();
+        let desired = self.desired.get_or_insert_default();
         desired.generation = change.generation;
         let mut before = Vec::new();
         for id in change.remove {
@@ -195,7 +215,7 @@ impl<D: Datapath> Reconciler<D> {
             generation: change.generation,
             wires: BTreeMap::new(),
         };
-        for wire in change.upsert {
+        for wire in upsert {
             before.extend(desired.wires.insert(wire.id.clone(), wire.clone()));
             target.wires.insert(wire.id.clone(), wire);
         }
@@ -374,9 +394,30 @@ impl<D: Datapath> Reconciler<D> {
         };
         let views = wires.into_iter().zip(live).map(|(wire, live)| {
             let counters: Vec<_> = live.places.iter().copied().map(&mut next).collect();
-            WireView::new(scope, wire, live, &counters)
+            let taken = self.taken(wire, live)?;
+            Ok(WireView::new(scope, wire, live, &counters, &taken))
         });
-        Ok(views.collect())
+        views.collect()
+    }
+
+    /// What took each branch, where the wire's flows part; nothing where they do not.
+    fn taken(&self, wire: &Wire, live: &Live) -> Result<Vec<WireCounters>, ObserveError> {
+        let numbers = live.places.iter().flatten().filter_map(|place| place.split);
+        for number in numbers {
+            let split = self.datapath.split(number)?;
+            let Some(split) = split.filter(|split| split.has(SplitFlags::DECIDES)) else {
+                continue;
+            };
+            let laid = Laid::new(self.datapath.scope(), wire);
+            let slot = |branch: usize| {
+                let hash = branch_hash(&laid, branch)?;
+                let found = split.branches.iter().find(|found| is_branch(found.id, hash));
+                found.map(|found| found.slot)
+            };
+            let slots = (0..wire.branches.len()).map(|branch| slot(branch).unwrap_or(SplitBranch::NO_SLOT));
+            return self.datapath.counters(&slots.collect::<Vec<_>>());
+        }
+        Ok(Vec::new())
     }
 
     /// Frames by reason since the tables were made.
@@ -413,8 +454,19 @@ impl<D: Datapath> Reconciler<D> {
         Ok(())
     }
 
-    fn learn_slots(&mut self, observed: &Observed) {
+    /// What is in use is what the tables hold.
+    fn learn_supplies(&mut self, observed: &Observed) {
         let capacity = self.datapath.description().max_wires * dataplane_common::limits::POSITIONS_PER_WIRE;
-        self.slots = Slots::new(capacity, observed.positions().map(|(_, position)| position.slot));
+        let of_positions = observed.positions().map(|(_, position)| position.slot);
+        let branches = observed.splits.values().flat_map(|split| &split.branches);
+        let of_branches = branches.filter(|branch| branch.id != 0).map(|branch| branch.slot);
+        let named = observed
+            .positions()
+            .flat_map(|(_, position)| split_numbers(&position));
+        let highest = named.chain(observed.splits.keys().copied()).max();
+        self.supplies = Supplies {
+            slots: Slots::new(capacity, of_positions.chain(of_branches)),
+            next_split: highest.unwrap_or(0).max(self.supplies.next_split) + 1,
+        };
     }
 }

@@ -38,6 +38,8 @@ pub struct BranchView {
     pub endpoint_name: String,
     /// The end there.
     pub endpoint: EndView,
+    /// What came from the client and took this branch.
+    pub taken: WireCounters,
 }
 
 impl BranchView {
@@ -80,8 +82,15 @@ impl WireView {
         std::iter::once(&self.client).chain(self.branches.iter().flat_map(BranchView::ends))
     }
 
-    /// `counters` are the ends', in the order of the wire's layout.
-    pub(crate) fn new(scope: &NodeScope, wire: &Wire, live: &Live, counters: &[WireCounters]) -> Self {
+    /// `counters` are the ends', in the order of the wire's layout; `taken` are those of the branches, where there are
+    /// several.
+    pub(crate) fn new(
+        scope: &NodeScope,
+        wire: &Wire,
+        live: &Live,
+        counters: &[WireCounters],
+        taken: &[WireCounters],
+    ) -> Self {
         let laid = Laid::new(scope, wire);
         let mut ends: Vec<EndView> = Vec::with_capacity(laid.hosts.len());
         for (number, (facing, host)) in laid.ends().enumerate() {
@@ -103,8 +112,13 @@ impl WireView {
             });
         }
         let branches = wire.branches.iter().zip(&laid.layout.chains);
+        let all = counters.first().copied().unwrap_or_default();
         let branches: Vec<BranchView> = branches
-            .filter_map(|(branch, chain)| branch_view(&branch.circuit, chain, &ends))
+            .enumerate()
+            .filter_map(|(number, (branch, chain))| {
+                let taken = taken.get(number).copied().unwrap_or(all);
+                branch_view(&branch.circuit, chain, &ends, taken)
+            })
             .collect();
         Self {
             id: wire.id.clone(),
@@ -121,7 +135,12 @@ impl WireView {
 }
 
 /// A circuit whose ends are those of these numbers.
-fn branch_view(circuit: &Circuit, chain: &[usize], ends: &[EndView]) -> Option<BranchView> {
+fn branch_view(
+    circuit: &Circuit,
+    chain: &[usize],
+    ends: &[EndView],
+    taken: WireCounters,
+) -> Option<BranchView> {
     let (last, pairs) = chain.split_last()?;
     let end = |number: &usize| ends.get(*number).cloned();
     let hops = circuit.hops.iter().zip(pairs.chunks_exact(2));
@@ -136,5 +155,6 @@ fn branch_view(circuit: &Circuit, chain: &[usize], ends: &[EndView]) -> Option<B
         hops: hops.map(hop).collect::<Option<_>>()?,
         endpoint_name: circuit.endpoint_name.clone(),
         endpoint: end(last)?,
+        taken,
     })
 }

@@ -9,8 +9,8 @@ use std::{
 
 use dataplane_user::{
     desired::{
-        Branch, Change, Circuit, Desired, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsRef, Payload,
-        Route, Transit, VethEnd, Wire, WireId,
+        Branch, Change, Circuit, Desired, Draining, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsRef,
+        Payload, Route, Traffic, Transit, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
     reconcile::{LINGER, ReconcileError, Reconciler},
@@ -44,7 +44,7 @@ fn name(text: &str) -> IfName {
 }
 
 fn world() -> Fake {
-    let mut fake = Fake::new("n1", 32);
+    let mut fake = Fake::new("n1", 128);
     for n in 0..NAMESPACES {
         fake.add_netns(path(n), u64::from(n) + 100);
     }
@@ -120,7 +120,18 @@ fn build_hop(wire: u8, nth: usize, (place, variant): (u8, u8)) -> Hop {
 }
 
 fn circuit() -> impl Strategy<Value = (Vec<(u8, u8)>, (u8, u8, u8))> {
-    (prop::collection::vec((0..NAMESPACES, 0..2u8), 0..3), end())
+    circuit_to(NAMESPACES + 1)
+}
+
+/// One that ends in a namespace. What is beside the branches is left out where it cannot be made; and of existing
+/// interfaces that depends on who came first.
+fn circuit_beside() -> impl Strategy<Value = (Vec<(u8, u8)>, (u8, u8, u8))> {
+    circuit_to(NAMESPACES)
+}
+
+fn circuit_to(places: u8) -> impl Strategy<Value = (Vec<(u8, u8)>, (u8, u8, u8))> {
+    let hops = prop::collection::vec((0..NAMESPACES, 0..2u8), 0..3);
+    (hops, (0..places, 0..3u8, 0..3u8))
 }
 
 fn build_circuit(wire: u8, (hops, endpoint): (Vec<(u8, u8)>, (u8, u8, u8))) -> Circuit {
@@ -132,11 +143,33 @@ fn build_circuit(wire: u8, (hops, endpoint): (Vec<(u8, u8)>, (u8, u8, u8))) -> C
     }
 }
 
+fn traffic() -> impl Strategy<Value = Vec<Traffic>> {
+    let prefix = prop::option::of(prop::sample::select(vec!["10.0.0.0/8", "fd00::/16"]));
+    let one = (prop::option::of(6..8u8), prop::option::of(80..82u16), prefix);
+    let one = one.prop_map(|(protocol, port, prefix)| Traffic {
+        protocol,
+        ports: port.map(|port| (port, 90)),
+        prefix: prefix.map(|prefix| prefix.parse().unwrap()),
+    });
+    prop::collection::vec(one, 0..3)
+}
+
 fn wire() -> impl Strategy<Value = Wire> {
     let main = prop::option::weighted(0.8, circuit());
-    let backup = prop::option::weighted(0.1, circuit());
-    let parts = (0..WIRES, end(), main, backup, any::<bool>(), 1280..1284u32);
-    parts.prop_map(|(n, client, main, backup, ip, mtu)| Wire {
+    let backup = prop::option::weighted(0.1, circuit_beside());
+    let more = prop::collection::vec((circuit(), traffic(), 0..3u32), 0..3);
+    let draining = prop::option::weighted(0.2, circuit_beside());
+    let parts = (
+        0..WIRES,
+        end(),
+        main,
+        backup,
+        more,
+        draining,
+        any::<bool>(),
+        1280..1284u32,
+    );
+    parts.prop_map(|(n, client, main, backup, more, draining, ip, mtu)| Wire {
         id: WireId(format!("w{n}")),
         network_service: "s".to_owned(),
         payload: if ip { Payload::Ip } else { Payload::Ethernet },
@@ -145,9 +178,26 @@ fn wire() -> impl Strategy<Value = Wire> {
         backup: backup
             .filter(|_| main.is_some())
             .map(|backup| build_circuit(n, backup)),
-        branches: main
-            .map(|main| Branch::all(build_circuit(n, main)))
+        probe: mtu % 2 == 0,
+        draining: draining
+            .filter(|_| main.is_some())
+            .map(|circuit| Draining {
+                circuit: build_circuit(n, circuit),
+                branch: 0,
+            })
             .into_iter()
+            .collect(),
+        branches: main
+            .map(|main| {
+                let more = more.into_iter().map(|(circuit, traffic, weight)| Branch {
+                    traffic,
+                    weight,
+                    circuit: build_circuit(n, circuit),
+                });
+                std::iter::once(Branch::all(build_circuit(n, main))).chain(more)
+            })
+            .into_iter()
+            .flatten()
             .collect(),
     })
 }
@@ -269,7 +319,7 @@ fn happen(
 /// The same plan on a fresh machine with the same namespaces. Of a wire that cannot be made there is its client's end,
 /// if the client had it before; else nothing.
 fn from_scratch(node: &Node, generation: u64, plan: &BTreeMap<WireId, Wire>, failed: &[WireId]) -> String {
-    let mut fake = Fake::new("n1", 32);
+    let mut fake = Fake::new("n1", 128);
     for netns in node.datapath().inner().namespaces() {
         fake.add_netns(netns.path, netns.id.inode);
     }

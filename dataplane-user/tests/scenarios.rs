@@ -13,8 +13,8 @@ use std::{
 
 use dataplane_user::{
     desired::{
-        Branch, Change, Circuit, Desired, End, Hop, IfName, InterfaceEnd, Mac, NetnsId, NetnsRef, Payload,
-        Route, Transit, VethEnd, Wire, WireId,
+        Branch, Change, Circuit, Desired, Draining, End, Hop, IfName, InterfaceEnd, Mac, NetnsId, NetnsRef,
+        Payload, Route, Traffic, Transit, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
     outcome::Outcome,
@@ -26,6 +26,27 @@ struct Script {
     inodes: BTreeMap<String, u64>,
     wires: BTreeMap<String, Wire>,
     now: Instant,
+}
+
+fn number(id: &str) -> u8 {
+    id.trim_start_matches('w').parse().unwrap()
+}
+
+/// `any`, or `PROTOCOL:FIRST-LAST` by numbers, several with commas between them.
+fn selectors(text: &str) -> Vec<Traffic> {
+    if text == "any" {
+        return Vec::new();
+    }
+    let one = |text: &str| {
+        let (protocol, ports) = text.split_once(':').unwrap();
+        let (first, last) = ports.split_once('-').unwrap();
+        Traffic {
+            protocol: Some(protocol.parse().unwrap()),
+            ports: Some((first.parse().unwrap(), last.parse().unwrap())),
+            prefix: None,
+        }
+    };
+    text.split(',').map(one).collect()
 }
 
 impl Script {
@@ -72,6 +93,21 @@ impl Script {
                 String::new()
             }
             ["wire", id, client, path @ .., payload] => self.define(id, client, path, payload),
+            ["branch", id, traffic, weight, path @ ..] => {
+                let branch = Branch {
+                    traffic: selectors(traffic),
+                    weight: weight.parse().unwrap(),
+                    circuit: self.circuit(path, number(id)),
+                };
+                self.wires.get_mut(*id).unwrap().branches.push(branch);
+                String::new()
+            }
+            ["drain", id, path @ ..] => {
+                let circuit = self.circuit(path, number(id));
+                let wire = self.wires.get_mut(*id).unwrap();
+                wire.draining.push(Draining { circuit, branch: 0 });
+                String::new()
+            }
             ["traffic", id, packets] => self.traffic(id, packets.parse().unwrap()),
             ["promote"] => format!("promoted {}\n", self.node().promote_busy().unwrap()),
             ["refuse", n] => {
@@ -181,15 +217,9 @@ impl Script {
 
     /// `path` are functions' namespaces with both interfaces, and an endpoint, or `nowhere`.
     fn define(&mut self, id: &str, client: &str, path: &[&str], payload: &str) -> String {
-        let number = id.trim_start_matches('w').parse().unwrap();
-        let circuit = path
-            .split_last()
-            .filter(|(last, _)| **last != "nowhere")
-            .map(|(endpoint, hops)| Circuit {
-                hops: hops.iter().map(|hop| self.hop(hop, number)).collect(),
-                endpoint_name: "nse".to_owned(),
-                endpoint: self.end(endpoint, number, 2),
-            });
+        let number = number(id);
+        let leads = path.last().is_some_and(|last| *last != "nowhere");
+        let circuit = leads.then(|| self.circuit(path, number));
         let wire = Wire {
             id: WireId(id.to_owned()),
             network_service: "gold".to_owned(),
@@ -202,9 +232,20 @@ impl Script {
             client: self.end(client, number, 1),
             branches: circuit.map(Branch::all).into_iter().collect(),
             backup: None,
+            draining: Vec::new(),
+            probe: false,
         };
         self.wires.insert(id.to_owned(), wire);
         String::new()
+    }
+
+    fn circuit(&self, path: &[&str], number: u8) -> Circuit {
+        let (endpoint, hops) = path.split_last().unwrap();
+        Circuit {
+            hops: hops.iter().map(|hop| self.hop(hop, number)).collect(),
+            endpoint_name: "nse".to_owned(),
+            endpoint: self.end(endpoint, number, 2),
+        }
     }
 
     /// `netns:inside:outside`, or `netns:inside:outside+prefix` for a route of the circuit behind the function.

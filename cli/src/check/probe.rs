@@ -77,6 +77,8 @@ fn plan(client: &NetNs, endpoint: &NetNs) -> Result<Desired> {
             endpoint: end(endpoint, (ENDPOINT, macs[1]), (CLIENT, macs[0]))?,
         })],
         backup: None,
+        draining: Vec::new(),
+        probe: false,
     };
     Ok(Desired {
         generation: 1,

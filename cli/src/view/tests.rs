@@ -124,6 +124,8 @@ fn wire() -> admin::WireStatus {
             hops: Vec::new(),
             endpoint_name: "vm-7".into(),
             endpoint: Some(end("tap7", 3, "", "", 9)),
+            taken_packets: 12,
+            taken_bytes: 768,
         }],
         mtu: 1500,
     }

@@ -26,6 +26,9 @@ pub(crate) struct BranchView {
     pub(crate) hops: Vec<HopView>,
     pub(crate) endpoint_name: String,
     pub(crate) endpoint: EndView,
+    /// What came from the client and took this branch.
+    pub(crate) taken_packets: u64,
+    pub(crate) taken_bytes: u64,
 }
 
 /// A function that packets pass.
@@ -69,6 +72,8 @@ impl From<WireBranchStatus> for BranchView {
             hops: branch.hops.into_iter().map(HopView::from).collect(),
             endpoint_name: branch.endpoint_name,
             endpoint: branch.endpoint.unwrap_or_default().into(),
+            taken_packets: branch.taken_packets,
+            taken_bytes: branch.taken_bytes,
         }
     }
 }

@@ -51,5 +51,5 @@ pub use service_selector::ServiceSelector;
 pub use template::{LabelPattern, MatchSelector};
 pub use time::{Lease, Timestamp};
 pub use traffic::{Ports, Protocol, TrafficSelector};
-pub use wire::{NodeWire, Transit, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop};
+pub use wire::{NodeWire, Transit, VethEnd, WireBranch, WireCircuit, WireDraining, WireEnd, WireHop};
 pub use wiring::{NetworkServiceWiring, SourceService, WiringRoute, WiringSource};

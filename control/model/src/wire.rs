@@ -26,6 +26,17 @@ pub struct NodeWire {
     pub backup: Option<WireCircuit>,
     /// Whether the node watches that the endpoints live.
     pub probe: bool,
+    /// Circuits that keep the flows that they have, and get no new ones.
+    pub draining: Vec<WireDraining>,
+}
+
+/// A circuit on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireDraining {
+    /// Where flows go that are there.
+    pub circuit: WireCircuit,
+    /// Index of the branch that gets the new ones.
+    pub branch: usize,
 }
 
 /// A circuit and the flows that take it.

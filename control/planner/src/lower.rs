@@ -39,7 +39,8 @@ pub fn lower(connection: &Connection) -> NodeWire {
             .backup
             .as_ref()
             .map(|circuit| lowering.circuit(circuit)),
-        probe: false,
+        probe: !connection.branches.is_empty(),
+        draining: Vec::new(),
     }
 }
 

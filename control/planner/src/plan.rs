@@ -91,6 +91,7 @@ mod tests {
                 mtu: Mtu::parse("m", *mtu).unwrap(),
                 client: end("tap0"),
                 branches: Vec::new(),
+                draining: Vec::new(),
                 backup: None,
                 probe: false,
             };

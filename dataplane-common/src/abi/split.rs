@@ -108,9 +108,10 @@ abi_struct! {
         pub id: u32,
         /// [`SplitBranch::DRAINS`] or 0.
         pub flags: u32,
-        /// Index of this branch's [`WireCounters`](super::WireCounters).
+        /// Index of this branch's [`WireCounters`](super::WireCounters), or [`SplitBranch::NO_SLOT`].
         pub slot: u32,
-        /// 1 and the index of the branch that this one takes over from; 0: none. Flows that are not new stay there.
+        /// 1 and the index of the branch that this one takes over from; 0: none. Flows that are not new stay there: see
+        /// [`Split::learn_until_ns`].
         pub before: u32,
     }
 }
@@ -118,6 +119,8 @@ abi_struct! {
 impl SplitBranch {
     /// The branch takes no new flows: a SYN on a flow that is here begins another one elsewhere.
     pub const DRAINS: u32 = 1;
+    /// The slot of a branch whose packets are not counted here.
+    pub const NO_SLOT: u32 = u32::MAX;
 
     /// The index of the branch with this id. Masked, which is what the verifier understands of a bound.
     #[must_use]
@@ -133,8 +136,8 @@ abi_struct! {
     pub struct Split = 744 {
         /// The wire: flows of two wires never meet.
         pub scope: u64,
-        /// Until then (`CLOCK_MONOTONIC`) a flow that is seen for the first time may be older than the split. 0: no
-        /// branch takes over from another, or what is older has been seen.
+        /// Until then (`CLOCK_MONOTONIC`) a flow that is seen for the first time counts as older than the split, unless it
+        /// begins a TCP connection. Later only a TCP connection of a branch that drains does.
         pub learn_until_ns: u64,
         /// By index.
         pub branches: [SplitBranch; MAX_BRANCHES],

@@ -149,20 +149,21 @@ fn state(seen: &Seen) -> u32 {
 }
 
 /// The branch of a flow that is in no table: by the first rule that holds, then by shares and the hash of the flow. Where
-/// the branch takes over from another one, flows that are not new go there: of TCP, whatever does not begin a connection;
-/// of others, what is seen for the first time before `learn_until_ns`.
+/// the branch takes over from another one, flows that are not new go there: while it is being learnt which there are,
+/// whatever does not begin a TCP connection; later, of a branch that drains, what belongs to a TCP connection that did
+/// not begin here.
 ///
 /// A function of its own in the kernel program too: few packets come here, and it needs much of the stack.
 #[inline(never)]
 fn select(split: &Split, seen: &Seen, key: &FlowKey, now: u64) -> u32 {
     let index = pick(shares(split, seen), hash(key));
     let before = at(split, index).before;
-    let is_old = if seen.protocol == TCP {
-        !seen.begins()
-    } else {
-        now < split.learn_until_ns
-    };
-    if before == 0 || !is_old { index } else { before - 1 }
+    if before == 0 || seen.begins() {
+        return index;
+    }
+    let drains = at(split, before - 1).flags & SplitBranch::DRAINS != 0;
+    let is_old = now < split.learn_until_ns || (drains && seen.protocol == TCP);
+    if is_old { before - 1 } else { index }
 }
 
 /// The shares of the branches in a new flow.

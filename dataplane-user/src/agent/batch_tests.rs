@@ -21,6 +21,8 @@ fn wire(id: u8, mtu: u32) -> Wire {
             endpoint: end("b"),
         })],
         backup: None,
+        draining: Vec::new(),
+        probe: false,
     }
 }
 

@@ -12,15 +12,15 @@ use std::{
 };
 
 use dataplane_common::{
-    abi::Generation,
+    abi::{Generation, MAX_BRANCHES, MAX_RULES},
     limits::{MAX_MTU, MIN_MTU},
 };
 use ipnet::IpNet;
 use tieline_proto::tieline::agent::v1 as proto;
 
 use crate::desired::{
-    Branch, Change, Circuit, Desired, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsId, NetnsRef,
-    Payload, Route, Transit, VethEnd, Wire, WireId,
+    Branch, Change, Circuit, Desired, Draining, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsId,
+    NetnsRef, Payload, Route, Traffic, Transit, VethEnd, Wire, WireId,
 };
 
 /// The longest connection id in bytes. Ids become parts of interface aliases and metrics.
@@ -186,6 +186,7 @@ pub(crate) fn wire(message: proto::Wire) -> Result<Wire, InvalidWire> {
         .backup
         .map(|message| circuit(at, "backup", message))
         .transpose()?;
+    let draining = draining(at, branches.len(), message.draining)?;
     Ok(Wire {
         network_service: message.network_service,
         payload,
@@ -193,23 +194,107 @@ pub(crate) fn wire(message: proto::Wire) -> Result<Wire, InvalidWire> {
         client,
         branches,
         backup,
+        draining,
+        probe: message.probe,
         id: WireId(id),
     })
 }
 
 fn branches(at: At<'_>, messages: Vec<proto::WireBranch>) -> Result<Vec<Branch>, InvalidWire> {
-    if messages.len() > 1 || messages.iter().any(|branch| !branch.traffic.is_empty()) {
-        let rule = "must be at most one, for all traffic: this node does not split flows";
-        return Err(at.invalid("branches", messages.len(), rule));
+    if messages.len() > MAX_BRANCHES {
+        return Err(at.invalid("branches", messages.len(), "must be at most 8"));
     }
     let branch = |(i, message): (usize, proto::WireBranch)| {
         let field = format!("branches[{i}].circuit");
+        let circuit_message = message
+            .circuit
+            .ok_or_else(|| at.invalid(&field, "", "must be set"))?;
+        let selectors = message.traffic.iter().enumerate();
+        let traffic = selectors.map(|(n, selector)| {
+            let side = format!("branches[{i}].traffic[{n}]");
+            traffic(At { side: &side, ..at }, selector)
+        });
+        Ok(Branch {
+            traffic: traffic.collect::<Result<_, InvalidWire>>()?,
+            weight: message.weight,
+            circuit: circuit(at, &field, circuit_message)?,
+        })
+    };
+    let branches: Vec<Branch> = messages
+        .into_iter()
+        .enumerate()
+        .map(branch)
+        .collect::<Result<_, InvalidWire>>()?;
+    let is_first = |(i, branch): &(usize, &Branch)| {
+        let earlier = branches.iter().take(*i);
+        !earlier.into_iter().any(|other| other.traffic == branch.traffic)
+    };
+    let kinds = branches.iter().enumerate().filter(is_first);
+    let rules: usize = kinds.map(|(_, branch)| branch.traffic.len()).sum();
+    if rules > MAX_RULES {
+        return Err(at.invalid("branches.traffic", rules, "must be at most 8 selectors in all"));
+    }
+    Ok(branches)
+}
+
+fn traffic(at: At<'_>, message: &proto::TrafficSelector) -> Result<Traffic, InvalidWire> {
+    let protocol = match message.protocol.as_str() {
+        "" => None,
+        "tcp" => Some(6),
+        "udp" => Some(17),
+        "sctp" => Some(132),
+        "icmp" => Some(1),
+        other => return Err(at.invalid("protocol", other, "must be tcp, udp, sctp, icmp or empty")),
+    };
+    let port = |field: &str, value: u32| {
+        u16::try_from(value).map_err(|_| at.invalid(field, value, "must be at most 65535"))
+    };
+    let (first, last) = (
+        port("port_first", message.port_first)?,
+        port("port_last", message.port_last)?,
+    );
+    if first > last {
+        return Err(at.invalid("port_first", first, "must not be above port_last"));
+    }
+    let prefix = match message.prefix.as_str() {
+        "" => None,
+        text => Some(
+            text.parse()
+                .map_err(|_| at.invalid("prefix", text, "must be a prefix"))?,
+        ),
+    };
+    Ok(Traffic {
+        protocol,
+        ports: (last > 0).then_some((first, last)),
+        prefix,
+    })
+}
+
+fn draining(
+    at: At<'_>,
+    branches: usize,
+    messages: Vec<proto::WireDraining>,
+) -> Result<Vec<Draining>, InvalidWire> {
+    if branches + messages.len() > MAX_BRANCHES {
+        let rule = "must be at most 8, together with the branches";
+        return Err(at.invalid("draining", messages.len(), rule));
+    }
+    let one = |(i, message): (usize, proto::WireDraining)| {
+        let branch = usize::try_from(message.branch).unwrap_or(usize::MAX);
+        if branch >= branches {
+            let field = format!("draining[{i}].branch");
+            return Err(at.invalid(&field, message.branch, "must be the index of a branch"));
+        }
+        let field = format!("draining[{i}].circuit");
         let message = message
             .circuit
             .ok_or_else(|| at.invalid(&field, "", "must be set"))?;
-        Ok(Branch::all(circuit(at, &field, message)?))
+        Ok(Draining {
+            circuit: circuit(at, &field, message)?,
+            branch,
+        })
     };
-    messages.into_iter().enumerate().map(branch).collect()
+    messages.into_iter().enumerate().map(one).collect()
 }
 
 fn circuit(at: At<'_>, field: &str, message: proto::WireCircuit) -> Result<Circuit, InvalidWire> {

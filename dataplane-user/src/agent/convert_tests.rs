@@ -35,6 +35,7 @@ fn message(id: &str) -> proto::Wire {
         mtu: 1500,
         client: Some(veth("nsm-1")),
         branches: vec![proto::WireBranch {
+            weight: 1,
             circuit: Some(proto::WireCircuit {
                 hops: vec![],
                 endpoint_name: "gold-1".into(),
@@ -52,6 +53,22 @@ fn interface(name: &str) -> proto::WireEnd {
             name: name.into(),
         })),
     }
+}
+
+fn selector_of(wire: &mut proto::Wire) -> &mut proto::TrafficSelector {
+    let traffic = &mut wire.branches[0].traffic;
+    if traffic.is_empty() {
+        traffic.push(proto::TrafficSelector::default());
+    }
+    &mut traffic[0]
+}
+
+fn draining_of(wire: &mut proto::Wire) -> &mut proto::WireDraining {
+    if wire.draining.is_empty() {
+        let circuit = wire.branches[0].circuit.clone();
+        wire.draining.push(proto::WireDraining { circuit, branch: 0 });
+    }
+    &mut wire.draining[0]
 }
 
 fn circuit_of(wire: &mut proto::Wire) -> &mut proto::WireCircuit {
@@ -190,7 +207,6 @@ fn each_invalid_value_is_named_with_its_field() {
             circuit_of(w).endpoint = Some(proto::WireEnd { attachment: None });
         }),
         ("branches[0].circuit", "", |w| w.branches[0].circuit = None),
-        ("branches", "2", |w| w.branches.push(proto::WireBranch::default())),
         ("branches[0].circuit.hops[0].outside.attachment", "", |w| {
             add_hop(w).outside = None;
         }),
@@ -235,6 +251,40 @@ fn each_invalid_value_is_named_with_its_field() {
             circuit_of(w).endpoint = Some(interface("a b"));
         }),
     ];
+    refused(cases);
+}
+
+#[test]
+fn each_invalid_value_of_branches_is_named_with_its_field() {
+    let cases: &[(&str, &str, Spoil)] = &[
+        ("branches", "9", |w| w.branches = vec![w.branches[0].clone(); 9]),
+        ("branches.traffic", "9", |w| {
+            w.branches[0].traffic = vec![proto::TrafficSelector::default(); 9];
+        }),
+        ("branches[0].traffic[0].protocol", "gre", |w| {
+            selector_of(w).protocol = "gre".to_owned();
+        }),
+        ("branches[0].traffic[0].port_last", "65536", |w| {
+            selector_of(w).port_last = 65_536;
+        }),
+        ("branches[0].traffic[0].port_first", "81", |w| {
+            (selector_of(w).port_first, selector_of(w).port_last) = (81, 80);
+        }),
+        ("branches[0].traffic[0].prefix", "ten", |w| {
+            selector_of(w).prefix = "ten".to_owned();
+        }),
+        ("draining[0].branch", "1", |w| draining_of(w).branch = 1),
+        ("draining[0].circuit", "", |w| draining_of(w).circuit = None),
+        ("draining", "8", |w| {
+            let one = draining_of(w).clone();
+            w.draining = vec![one; 8];
+        }),
+    ];
+    refused(cases);
+}
+
+/// Each case is refused with this field and value.
+fn refused(cases: &[(&str, &str, Spoil)]) {
     for (field, value, spoil) in cases {
         let mut bad = message("c1");
         spoil(&mut bad);

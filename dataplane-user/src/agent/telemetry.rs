@@ -1,6 +1,7 @@
 //! Metrics, and whether the agent is ready.
 
 use std::{
+    collections::BTreeSet,
     fmt::{self, Write as _},
     sync::{Arc, OnceLock, mpsc},
     time::Duration,
@@ -23,7 +24,10 @@ use super::{
     status::{SessionState, Status},
     worker::{Job, View},
 };
-use crate::{datapath::ObserveError, reconcile::WireView};
+use crate::{
+    datapath::ObserveError,
+    reconcile::{EndView, WireView},
+};
 
 /// What the agent counts itself. Counts of packets are not here: they are read from the maps at each scrape.
 #[derive(Clone, Debug)]
@@ -54,6 +58,8 @@ pub(crate) enum PassKind {
     Repair,
     /// It was time for ends to go.
     Linger,
+    /// It was time to look for flows at endpoints that drain.
+    Drain,
 }
 
 impl EncodeLabelValue for PassKind {
@@ -63,6 +69,7 @@ impl EncodeLabelValue for PassKind {
             Self::Delta => "delta",
             Self::Repair => "repair",
             Self::Linger => "linger",
+            Self::Drain => "drain",
         })
     }
 }
@@ -343,14 +350,21 @@ fn directions(wire: &WireView) -> Vec<([(&'static str, &str); 4], WireCounters)>
         .first()
         .map_or("", |branch| branch.endpoint_name.as_str());
     let mut all = vec![(labels(last, "from_client"), wire.client.counters)];
+    // Branches may share ends.
+    let mut seen = BTreeSet::new();
+    let mut add = |labels, end: &EndView| {
+        if seen.insert(end.host_interface.clone()) {
+            all.push((labels, end.counters));
+        }
+    };
     for branch in &wire.branches {
         for hop in &branch.hops {
             let name = hop.endpoint_name.as_str();
-            all.push((labels(name, "from_inside"), hop.inside.counters));
-            all.push((labels(name, "from_outside"), hop.outside.counters));
+            add(labels(name, "from_inside"), &hop.inside);
+            add(labels(name, "from_outside"), &hop.outside);
         }
         let name = branch.endpoint_name.as_str();
-        all.push((labels(name, "from_endpoint"), branch.endpoint.counters));
+        add(labels(name, "from_endpoint"), &branch.endpoint);
     }
     all
 }

@@ -38,6 +38,8 @@ use crate::{
 const MAX_JOBS: usize = 1024;
 /// How long after a change the next is expected.
 const QUIET: Duration = Duration::from_secs(1);
+/// How often is looked whether something has drained, while something drains.
+const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the thread is asked to do.
 pub(crate) enum Job {
@@ -49,6 +51,8 @@ pub(crate) enum Job {
     InterfacesLost(Vec<u32>),
     /// Take away the ends that have lingered long enough.
     EndLingering,
+    /// Take away the endpoints that have drained.
+    EndDrains,
     /// Compare everything.
     Repair,
     /// Make packets cheaper where there are many, if there is nothing else to do.
@@ -148,6 +152,7 @@ where
                     at: None,
                     session: None,
                     changed: None,
+                    looked_at_drains: Instant::now(),
                 }
                 .run(&runtime);
             }
@@ -200,6 +205,8 @@ struct Worker<D> {
     session: Option<Reports>,
     /// When the last change was carried out.
     changed: Option<Instant>,
+    /// When was looked whether something has drained.
+    looked_at_drains: Instant,
 }
 
 impl<D: Datapath> Worker<D> {
@@ -218,27 +225,55 @@ impl<D: Datapath> Worker<D> {
             Job::Delta { delta, reports } => self.delta(delta, &reports),
             Job::InterfacesLost(indexes) => self.interfaces_lost(&indexes),
             Job::EndLingering => self.end_lingering(),
+            Job::EndDrains => self.end_drains(),
             Job::Repair => self.full_pass(),
             Job::Promote => self.promote(),
             Job::Look(look) => look(&self.reconciler),
         }
     }
 
-    /// The next job; `None` when there will be none. An end that has lingered long enough is one.
+    /// The next job; `None` when there will be none. An end that has lingered long enough is one, and so is to look
+    /// whether something has drained.
     fn next(&mut self, runtime: &Handle) -> Option<Job> {
         if let Some(job) = self.held.take() {
             return Some(job);
         }
-        let Some(until) = self.reconciler.lingers_until() else {
-            return self.jobs.blocking_recv();
+        let lingers = self.reconciler.lingers_until();
+        let drains = self
+            .reconciler
+            .is_draining()
+            .then(|| self.looked_at_drains + DRAIN_INTERVAL);
+        let (until, due) = match (lingers, drains) {
+            (None, None) => return self.jobs.blocking_recv(),
+            (Some(lingers), Some(drains)) if drains < lingers => (drains, Job::EndDrains),
+            (None, Some(drains)) => (drains, Job::EndDrains),
+            (Some(lingers), _) => (lingers, Job::EndLingering),
         };
         let jobs = &mut self.jobs;
         let wait = until.saturating_duration_since(Instant::now());
         if wait.is_zero() {
-            return Some(Job::EndLingering);
+            return Some(due);
         }
         let next = runtime.block_on(async { timeout(wait, jobs.recv()).await });
-        next.unwrap_or(Some(Job::EndLingering))
+        next.unwrap_or(Some(due))
+    }
+
+    fn end_drains(&mut self) {
+        self.looked_at_drains = Instant::now();
+        let mut drained = Vec::new();
+        // A fault was logged; the next look finds the same.
+        let result = self.pass(PassKind::Drain, |reconciler| {
+            let found = reconciler.end_drains(Instant::now())?;
+            drained = found.drained;
+            Ok(found.outcome)
+        });
+        if result.is_err() {
+            return;
+        }
+        for (wire, endpoint) in drained {
+            let message = "its last flow has ended";
+            self.tell(&wire, &endpoint, proto::ObservationKind::Drained, message);
+        }
     }
 
     fn end_lingering(&mut self) {
@@ -392,13 +427,18 @@ impl<D: Datapath> Worker<D> {
     }
 
     fn observed(&self, id: &WireId, kind: proto::ObservationKind, message: &str) {
-        info!(wire = %id, ?kind, message, "a wire changed by itself");
+        self.tell(id, "", kind, message);
+    }
+
+    /// Says what the node saw or decided by itself.
+    fn tell(&self, id: &WireId, endpoint: &str, kind: proto::ObservationKind, message: &str) {
+        info!(wire = %id, endpoint, ?kind, message, "a wire changed by itself");
         let Some(session) = &self.session else { return };
-        let connection_id = id.0.clone();
         let observation = proto::Observation {
-            connection_id,
+            connection_id: id.0.clone(),
             kind: kind.into(),
             message: message.to_owned(),
+            endpoint: endpoint.to_owned(),
         };
         tell(session, Report::Observation(observation));
     }

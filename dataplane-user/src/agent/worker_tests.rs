@@ -1,4 +1,4 @@
-use std::{path::Path, sync::mpsc as std_mpsc};
+use std::{path::Path, sync::mpsc as std_mpsc, time::Instant};
 
 use super::*;
 use crate::{
@@ -32,6 +32,7 @@ impl Bench {
             at: None,
             session: None,
             changed: None,
+            looked_at_drains: Instant::now(),
         };
         let (reports, answers) = mpsc::unbounded_channel();
         Self {

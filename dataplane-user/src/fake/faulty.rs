@@ -139,8 +139,12 @@ impl<D: Datapath> Datapath for Faulty<D> {
         self.one_by_one(indexes, D::delete_positions)
     }
 
-    fn splits(&self) -> Result<BTreeMap<u32, Split>, ObserveError> {
-        self.inner.splits()
+    fn split(&self, number: u32) -> Result<Option<Split>, ObserveError> {
+        self.inner.split(number)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.inner.now_ns()
     }
 
     fn write_splits(&mut self, splits: &[(u32, Split)]) -> Results<()> {

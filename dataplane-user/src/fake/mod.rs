@@ -2,6 +2,7 @@
 //! [`Faulty`] a wrapper that refuses operations of any datapath.
 
 mod faulty;
+mod splits;
 mod world;
 
 pub use faulty::{Fault, Faulty};

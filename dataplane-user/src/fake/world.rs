@@ -12,10 +12,11 @@ use dataplane_common::{
     abi::{FlowKey, FlowPin, Generation, Hop, HopKind, Position, Split, WireCounters},
 };
 
+use super::splits::{describe, first_of};
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
     desired::{IfName, Mac, Neighbour, NetnsId, NetnsRef, Route, Rule, VethEnd},
-    observed::{HostInterface, Inner, Look, Observed, Obstacle, Owned, Scope, Want},
+    observed::{HostInterface, Inner, Look, Observed, Obstacle, Owned, Scope, Want, split_numbers},
     op::{InnerChange, NewEnd, Settle},
     outcome::FailureKind,
     ownership::{Managed, NodeScope},
@@ -39,6 +40,7 @@ pub struct Fake {
     splits: BTreeMap<u32, Split>,
     flows: BTreeMap<FlowKey, FlowPin>,
     alive: BTreeMap<u32, u64>,
+    now_ns: u64,
 }
 
 /// An interface of the agent's namespace.
@@ -77,6 +79,7 @@ impl Fake {
             splits: BTreeMap::new(),
             flows: BTreeMap::new(),
             alive: BTreeMap::new(),
+            now_ns: 1_000_000_000,
         }
     }
 
@@ -112,6 +115,11 @@ impl Fake {
 
     fn is_stray(&self, table: u32) -> bool {
         self.host.values().all(|link| link.index != table)
+    }
+
+    /// Time passes.
+    pub fn pass_time(&mut self, ns: u64) {
+        self.now_ns += ns;
     }
 
     /// A flow is seen at a split position.
@@ -193,13 +201,18 @@ impl Fake {
         self.host.get(name).map(|link| link.index)
     }
 
-    /// Where a packet that enters at `name` comes out: the interface of the agent's namespace, in force now.
+    /// Where a packet that enters at `name` and belongs to no flow comes out: the interface of the agent's namespace, in
+    /// force now.
     #[must_use]
     pub fn leads_to(&self, name: &IfName) -> Option<&IfName> {
         let position = self
             .positions
             .get(&self.index_of(name).filter(|_| self.attached.contains(name))?)?;
-        let Hop { ifindex, .. } = position.hop_at(self.generation);
+        let mut hop = position.hop_at(self.generation);
+        if let Some(split) = (hop.kind() == HopKind::Split).then(|| self.splits.get(&hop.ifindex)) {
+            hop = first_of(split?)?;
+        }
+        let Hop { ifindex, .. } = hop;
         self.host
             .iter()
             .find(|(_, link)| link.index == ifindex)
@@ -250,9 +263,23 @@ impl Fake {
                 HopKind::Parked => "parked".to_owned(),
                 HopKind::Peer => format!("peer {}", self.name_of(hop.ifindex)),
                 HopKind::Egress => format!("egress {}", self.name_of(hop.ifindex)),
-                HopKind::Split => format!("split {}", hop.ifindex),
+                HopKind::Split => match self.splits.get(&hop.ifindex) {
+                    Some(split) => describe(split, |index| self.name_of(index)),
+                    None => "a split that is not there".to_owned(),
+                },
             };
             writeln!(text, "position {at} -> {to} flags={}", position.flags)?;
+        }
+        let hops = self
+            .positions
+            .values()
+            .map(|position| position.hop_at(self.generation));
+        let led_to: BTreeSet<u32> = hops
+            .filter(|hop| hop.kind() == HopKind::Split)
+            .map(|hop| hop.ifindex)
+            .collect();
+        for split in self.splits.iter().filter(|(number, _)| !led_to.contains(number)) {
+            writeln!(text, "split {} that nothing leads to", split.0)?;
         }
         for name in &self.attached {
             let alone = if self.promoted.contains(name) {
@@ -579,6 +606,13 @@ impl Datapath for Fake {
         observed
             .stray_positions
             .extend(stray.map(|(index, position)| (*index, *position)));
+        let named: BTreeSet<u32> = observed
+            .positions()
+            .flat_map(|(_, position)| split_numbers(&position))
+            .collect();
+        let seen = |number: &u32| scope.everything || named.contains(number);
+        let splits = self.splits.iter().filter(|(number, _)| seen(number));
+        observed.splits = splits.map(|(number, split)| (*number, *split)).collect();
         Ok(observed)
     }
 
@@ -619,8 +653,12 @@ impl Datapath for Fake {
         vec![Ok(()); indexes.len()]
     }
 
-    fn splits(&self) -> Result<BTreeMap<u32, Split>, ObserveError> {
-        Ok(self.splits.clone())
+    fn split(&self, number: u32) -> Result<Option<Split>, ObserveError> {
+        Ok(self.splits.get(&number).copied())
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
     }
 
     fn write_splits(&mut self, splits: &[(u32, Split)]) -> Results<()> {

@@ -10,7 +10,7 @@ use crate::{
     datapath::ObserveError,
     desired::{IfName, VethEnd},
     netlink::link::{self, LinkState},
-    observed::{HostInterface, Look, Observed, Obstacle, Scope, Want},
+    observed::{HostInterface, Look, Observed, Obstacle, Scope, Want, split_numbers},
     ownership::Managed,
 };
 
@@ -33,6 +33,8 @@ impl Kernel {
         let links = links.map_err(unreadable("interfaces"))?;
         self.note_links(&links, scope.everything, &mut observed)?;
         self.note_positions(scope, &mut observed)?;
+        self.note_splits(scope, &mut observed)
+            .map_err(unreadable("splits"))?;
         self.look_inside(scope, &links, &mut observed)?;
         Ok(observed)
     }
@@ -157,6 +159,23 @@ impl Kernel {
                 .into_iter()
                 .filter(|name| !observed.interfaces.contains_key(name));
             observed.stray_attachments = recorded.collect();
+        }
+        Ok(())
+    }
+
+    /// The splits that the entries name; or all, for there may be some that none does.
+    fn note_splits(&self, scope: &Scope<'_>, observed: &mut Observed) -> io::Result<()> {
+        if scope.everything {
+            observed.splits.extend(self.loaded.splits.all()?);
+            return Ok(());
+        }
+        let named: BTreeSet<u32> = observed
+            .positions()
+            .flat_map(|(_, position)| split_numbers(&position))
+            .collect();
+        for number in named {
+            let split = self.loaded.splits.get(number)?;
+            observed.splits.extend(split.map(|split| (number, split)));
         }
         Ok(())
     }

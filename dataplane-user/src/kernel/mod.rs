@@ -28,6 +28,7 @@ use crate::{
     observed::{Observed, Scope},
     op::{InnerChange, NewEnd, Settle},
     ownership::{Managed, NodeScope},
+    sys::grace,
 };
 
 /// This machine's kernel, in the network namespace of the thread that opened it; it must be used on threads of the
@@ -174,9 +175,8 @@ impl Datapath for Kernel {
         })
     }
 
-    fn splits(&self) -> Result<BTreeMap<u32, Split>, ObserveError> {
-        let splits = self.loaded.splits.all().map_err(unreadable("the splits"))?;
-        Ok(splits.into_iter().collect())
+    fn split(&self, number: u32) -> Result<Option<Split>, ObserveError> {
+        self.loaded.splits.get(number).map_err(unreadable("splits"))
     }
 
     fn write_splits(&mut self, splits: &[(u32, Split)]) -> Results<()> {
@@ -188,6 +188,8 @@ impl Datapath for Kernel {
     }
 
     fn delete_splits(&mut self, numbers: &[u32]) -> Results<()> {
+        // A program that still reads one would read whatever comes into its place.
+        grace::wait_for_readers();
         let remove = |number: &u32| self.loaded.splits.remove(*number);
         let removed = numbers.iter().map(remove).collect();
         results(removed, |i| {
@@ -206,6 +208,10 @@ impl Datapath for Kernel {
     fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError> {
         let times = self.loaded.liveness.read(slots);
         times.map_err(unreadable("the times of replies to probes"))
+    }
+
+    fn now_ns(&self) -> u64 {
+        grace::monotonic_ns()
     }
 
     fn set_generation(&mut self, generation: Generation) -> Result<(), OpError> {

@@ -28,6 +28,11 @@ impl Splits {
         Ok(numbers.into_iter().zip(splits).collect())
     }
 
+    /// One split.
+    pub(crate) fn get(&self, number: u32) -> io::Result<Option<Split>> {
+        Ok(self.table.get(number)?.and_then(|values| values.first().copied()))
+    }
+
     /// Writes a split.
     pub(crate) fn put(&self, number: u32, split: Split) -> io::Result<()> {
         self.table.put(number, split)

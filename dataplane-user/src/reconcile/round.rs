@@ -68,7 +68,6 @@ impl Sight<'_> {
         Round {
             now: self.now,
             scope,
-            generation: self.observed.generation,
             wires,
             before: self.before,
             observed: self.observed,
@@ -83,16 +82,54 @@ fn lay_out<'a>(scope: &NodeScope, plan: &'a Desired) -> Vec<Laid<'a>> {
 /// What is made of a wire that cannot be made as planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
+    /// All of its branches; what is made beside them is not there, and nobody needs it now.
+    Without(Beside),
     /// Its client's end, which leads nowhere: it stood before, and shall not change for the client.
     Parked,
     /// Nothing.
     Gone,
 }
 
+/// What a wire has beside its branches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Backup,
+    BackupAndDraining,
+}
+
 /// Why a wire cannot be made as planned, and what is made instead.
 struct Trouble {
     form: Form,
-    failure: WireFailure,
+    /// Why it does not forward; `None`: it does.
+    failure: Option<WireFailure>,
+}
+
+impl Beside {
+    /// What the end with this number belongs to, if it is no branch's.
+    fn of(laid: &Laid<'_>, end: usize) -> Option<Self> {
+        let has = |circuits: std::ops::Range<usize>| {
+            let chains = laid.layout.chains.get(circuits).unwrap_or_default();
+            end == 0 || chains.iter().any(|chain| chain.contains(&end))
+        };
+        let branches = laid.wire.branches.len();
+        let in_use = branches + laid.wire.draining.len();
+        match (has(0..branches), has(branches..in_use)) {
+            (true, _) => None,
+            (false, true) => Some(Self::BackupAndDraining),
+            (false, false) => Some(Self::Backup),
+        }
+    }
+
+    fn left_out(self, wire: &Wire) -> Wire {
+        let mut wire = Wire {
+            backup: None,
+            ..wire.clone()
+        };
+        if self == Self::BackupAndDraining {
+            wire.draining.clear();
+        }
+        wire
+    }
 }
 
 type Troubles = BTreeMap<WireId, Trouble>;
@@ -118,9 +155,16 @@ impl<D: Datapath> Reconciler<D> {
                 observed: &observed,
                 now,
             };
-            self.note_obstacles(&target, &sight, &mut troubles);
+            let mut target = target;
+            // At most: without the backup, without what drains, parked.
+            for _ in 0..MAX_ROUNDS {
+                let again = self.note_obstacles(&target, &sight, &mut troubles);
+                target = shaped(plan, &troubles);
+                if !again {
+                    break;
+                }
+            }
             add_troubled(self.datapath.scope(), plan, &troubles, &mut before);
-            let target = shaped(plan, &troubles);
             let sight = Sight {
                 around,
                 before: &before,
@@ -143,12 +187,16 @@ impl<D: Datapath> Reconciler<D> {
         self.generation = plan.generation;
         outcome.generation = plan.generation;
         self.remember(around, &last.places, &troubles, &mut outcome);
-        outcome.failures = troubles.into_values().map(|trouble| trouble.failure).collect();
+        outcome.failures = troubles
+            .into_values()
+            .filter_map(|trouble| trouble.failure)
+            .collect();
         Ok(outcome)
     }
 
-    /// Notes what stands in the way of wires. What nobody wants any more does not: it makes way.
-    fn note_obstacles(&self, target: &Desired, sight: &Sight<'_>, troubles: &mut Troubles) {
+    /// Notes what stands in the way of wires. What nobody wants any more does not: it makes way. Whether something was
+    /// left out of a wire, of which the rest may have an obstacle, too.
+    fn note_obstacles(&self, target: &Desired, sight: &Sight<'_>, troubles: &mut Troubles) -> bool {
         let scope = self.datapath.scope();
         let wires = lay_out(scope, target);
         let unwanted = self.lingering.unwanted(&sight.round(scope, &wires));
@@ -158,18 +206,24 @@ impl<D: Datapath> Reconciler<D> {
                 matches!(obstacle, Obstacle::NameTaken { .. }) && unwanted.hold(scope, end)
             };
             if let Some((end, obstacle)) = laid.obstacle(scope, sight.observed, gives_way) {
-                let form = if end > 0 && stands(laid, sight.observed) {
-                    Form::Parked
-                } else {
-                    Form::Gone
+                let form = match Beside::of(laid, end) {
+                    Some(beside) => Form::Without(beside),
+                    None if end > 0 && stands(laid, sight.observed) => Form::Parked,
+                    None => Form::Gone,
                 };
                 found.push((laid.wire.id.clone(), form, obstacle));
             }
         }
+        let mut again = false;
         for (id, form, obstacle) in found {
-            let failure = refusal(&id, &obstacle);
-            troubles.entry(id).or_insert(Trouble { form, failure }).form = form;
+            let beside = matches!(form, Form::Without(_));
+            again |= beside;
+            let failure = (!beside).then(|| refusal(&id, &obstacle));
+            let trouble = troubles.entry(id).or_insert(Trouble { form, failure: None });
+            trouble.form = form;
+            trouble.failure = trouble.failure.take().or(failure);
         }
+        again
     }
 
     fn carry_out(&mut self, target: &Desired, sight: &Sight<'_>, troubles: &Troubles) -> Applied {
@@ -177,13 +231,13 @@ impl<D: Datapath> Reconciler<D> {
         let wires = lay_out(&scope, target);
         let leaving = self.lingering.sort(
             &sight.round(&scope, &wires),
-            |id| troubles.contains_key(id),
+            |id| troubles.get(id).is_some_and(|trouble| trouble.failure.is_some()),
             |id| sight.around.is_about(id),
         );
         let steps = diff(&scope, target.generation, &wires, sight.observed, &leaving);
         apply(
             &mut self.datapath,
-            &mut self.slots,
+            &mut self.supplies,
             sight.observed,
             target.generation,
             &steps,
@@ -235,7 +289,7 @@ impl<D: Datapath> Reconciler<D> {
         };
         let observed = self.datapath.observe(&scope)?;
         if around.everything {
-            self.learn_slots(&observed);
+            self.learn_supplies(&observed);
         }
         Ok(observed)
     }
@@ -273,14 +327,17 @@ impl<D: Datapath> Reconciler<D> {
                         by: by.clone(),
                     };
                     let stood = self.live.get(&wire.id).and_then(|live| *live.places.first()?);
-                    let trouble = Trouble {
-                        form: match stood {
-                            Some(_) if !is_client(wire, name) => Form::Parked,
-                            _ => Form::Gone,
-                        },
-                        failure: refusal(&wire.id, &obstacle),
+                    let form = match (self.beside(wire, name), stood) {
+                        (Some(beside), _) => Form::Without(beside),
+                        (None, Some(_)) if !is_client(wire, name) => Form::Parked,
+                        (None, _) => Form::Gone,
                     };
-                    // The client's end is the first one, and the worst to miss.
+                    let whole = matches!(form, Form::Without(_));
+                    let trouble = Trouble {
+                        form,
+                        failure: (!whole).then(|| refusal(&wire.id, &obstacle)),
+                    };
+                    // The client's end is the first one, and the worst to miss; what is beside the branches the least.
                     refused.entry(wire.id.clone()).or_insert(trouble);
                 }
             }
@@ -288,11 +345,20 @@ impl<D: Datapath> Reconciler<D> {
         // Of a refused wire there is at most the client's end.
         self.claims.retain(|name, by| match refused.get(by) {
             None => true,
-            Some(Trouble { form, .. }) => {
-                *form == Form::Parked && plan.wires.get(by).is_some_and(|wire| is_client(wire, name))
-            }
+            Some(Trouble { form, .. }) => match form {
+                Form::Without(_) => true,
+                Form::Parked => plan.wires.get(by).is_some_and(|wire| is_client(wire, name)),
+                Form::Gone => false,
+            },
         });
         refused
+    }
+
+    /// What an existing interface of a wire belongs to, if to no branch.
+    fn beside(&self, wire: &Wire, name: &IfName) -> Option<Beside> {
+        let laid = Laid::new(self.datapath.scope(), wire);
+        let number = laid.hosts.iter().position(|host| host == name)?;
+        Beside::of(&laid, number)
     }
 
     /// Remembers how the wires stand and notes which ones went down or came back.
@@ -321,18 +387,19 @@ impl<D: Datapath> Reconciler<D> {
         }
         for (id, wire) in wires {
             let trouble = troubles.get(id);
-            let failure = trouble.map(|trouble| trouble.failure.clone());
+            let failure = trouble.and_then(|trouble| trouble.failure.clone());
             match (self.forget(id).map(|live| live.failure.is_none()), &failure) {
                 (Some(true), Some(_)) => outcome.lost.push(id.clone()),
                 (Some(false), None) => outcome.restored.push(id.clone()),
                 _ => {}
             }
+            let laid = Laid::new(&node, wire);
             let is_made = |number: usize| match trouble.map(|trouble| trouble.form) {
                 None => true,
+                Some(Form::Without(beside)) => number < Laid::new(&node, &beside.left_out(wire)).hosts.len(),
                 Some(Form::Parked) => number == 0,
                 Some(Form::Gone) => false,
             };
-            let laid = Laid::new(&node, wire);
             let place = |(number, host): (usize, &IfName)| {
                 let place = places.get(host).copied();
                 place.filter(|_| is_made(number))
@@ -405,6 +472,7 @@ fn shaped<'a>(plan: &'a Desired, troubles: &Troubles) -> Cow<'a, Desired> {
     }
     let shape = |(id, wire): (&WireId, &Wire)| match troubles.get(id).map(|trouble| trouble.form) {
         None => Some((id.clone(), wire.clone())),
+        Some(Form::Without(beside)) => Some((id.clone(), beside.left_out(wire))),
         Some(Form::Parked) => Some((id.clone(), wire.parked())),
         Some(Form::Gone) => None,
     };
@@ -437,10 +505,16 @@ fn note_failures(
         let stands = stands(&Laid::new(scope, wire), observed);
         troubles
             .entry(id.clone())
-            .and_modify(|trouble| trouble.form = Form::Gone)
+            .and_modify(|trouble| {
+                trouble.form = match trouble.form {
+                    Form::Without(_) if stands => Form::Parked,
+                    _ => Form::Gone,
+                };
+                trouble.failure.get_or_insert_with(|| failure(id, error));
+            })
             .or_insert_with(|| Trouble {
                 form: if stands { Form::Parked } else { Form::Gone },
-                failure: failure(id, error),
+                failure: Some(failure(id, error)),
             });
     }
     any

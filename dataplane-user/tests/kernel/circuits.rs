@@ -20,13 +20,13 @@ use crate::{
 const PORT: u16 = 7000;
 
 /// Long enough for some hundred datagrams.
-fn while_traffic_passes() {
+pub(crate) fn while_traffic_passes() {
     std::thread::sleep(Duration::from_millis(300));
 }
 
 /// A gateway in `netns` on the way of `wire`: its inner end is as the endpoint's and its outer as the client's, but for
 /// the addresses.
-fn gateway(netns: &NetNs, wire: &Wire) -> Result<Hop> {
+pub(crate) fn gateway(netns: &NetNs, wire: &Wire) -> Result<Hop> {
     let end = |model: &End, interface: &str| match model {
         End::Veth(model) => Ok(End::Veth(VethEnd {
             netns: netns_ref(netns)?,
@@ -46,7 +46,7 @@ fn gateway(netns: &NetNs, wire: &Wire) -> Result<Hop> {
 }
 
 /// `wire` through `hops`.
-fn through(wire: &Wire, hops: Vec<Hop>) -> Result<Wire> {
+pub(crate) fn through(wire: &Wire, hops: Vec<Hop>) -> Result<Wire> {
     let circuit = &wire.branches.first().context("a plain wire")?.circuit;
     Ok(Wire {
         branches: vec![Branch::all(Circuit {
@@ -68,7 +68,7 @@ fn passed(agent: &Reconciler<Kernel>) -> Result<Vec<(u64, u64)>> {
         .collect())
 }
 
-fn drops(agent: &Reconciler<Kernel>, reason: Reason) -> Result<u64> {
+pub(crate) fn drops(agent: &Reconciler<Kernel>, reason: Reason) -> Result<u64> {
     let reasons = agent.reasons()?;
     let found = reasons.into_iter().find(|(one, _)| *one == reason);
     Ok(found.context("every reason is counted")?.1)

@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "tests")]
 
 mod block;
+mod branches;
 mod circuits;
 mod others;
 mod restart;

@@ -196,6 +196,8 @@ pub(crate) fn wire(n: u8, client: &NetNs, endpoint: &NetNs) -> Result<Wire> {
             macs[0],
         )?)],
         backup: None,
+        draining: Vec::new(),
+        probe: false,
     })
 }
 

@@ -7,7 +7,8 @@ use super::{labels_from, labels_to, next_hop_text, required, to_texts};
 use crate::{
     Attachment, ConnectionId, ConnectionRequest, EndpointName, EndpointRegistration, IfName, Invalid,
     MacAddr, Mtu, Neighbour, NetnsId, NetnsRef, NodeName, NodeWire, Payload, Ports, Protocol, Route,
-    ServiceName, TrafficSelector, Transit, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, Workload,
+    ServiceName, TrafficSelector, Transit, VethEnd, WireBranch, WireCircuit, WireDraining, WireEnd, WireHop,
+    Workload,
     limits::{MAX_BRANCHES, MAX_HOPS, MAX_TRAFFIC},
     net::parse_prefix,
     service::check_count,
@@ -140,6 +141,7 @@ impl From<&NodeWire> for proto::Wire {
             branches: wire.branches.iter().map(branch_to).collect(),
             backup: wire.backup.as_ref().map(circuit_to),
             probe: wire.probe,
+            draining: wire.draining.iter().map(draining_to).collect(),
         }
     }
 }
@@ -149,6 +151,13 @@ fn branch_to(branch: &WireBranch) -> proto::WireBranch {
         traffic: branch.traffic.iter().map(traffic_to).collect(),
         weight: branch.weight,
         circuit: Some(circuit_to(&branch.circuit)),
+    }
+}
+
+fn draining_to(draining: &WireDraining) -> proto::WireDraining {
+    proto::WireDraining {
+        circuit: Some(circuit_to(&draining.circuit)),
+        branch: u32::try_from(draining.branch).unwrap_or(u32::MAX),
     }
 }
 
@@ -225,13 +234,15 @@ impl TryFrom<proto::Wire> for NodeWire {
             }
         };
         let backup = message.backup.map(|circuit| circuit_from("backup", circuit));
+        let branches = branches_from(message.branches)?;
         Ok(Self {
             connection: ConnectionId::parse("connection_id", &message.connection_id)?,
             service: ServiceName::parse("network_service", &message.network_service)?,
             payload,
             mtu: Mtu::parse("mtu", message.mtu)?,
             client: end_from("client", message.client)?,
-            branches: branches_from(message.branches)?,
+            draining: draining_from(branches.len(), message.draining)?,
+            branches,
             backup: backup.transpose()?,
             probe: message.probe,
         })
@@ -256,6 +267,26 @@ fn branches_from(messages: Vec<proto::WireBranch>) -> Result<Vec<WireBranch>, In
         })
     };
     messages.into_iter().enumerate().map(branch).collect()
+}
+
+fn draining_from(branches: usize, messages: Vec<proto::WireDraining>) -> Result<Vec<WireDraining>, Invalid> {
+    check_count("draining", branches + messages.len(), MAX_BRANCHES)?;
+    let draining = |(i, message): (usize, proto::WireDraining)| {
+        let field = format!("draining[{i}]");
+        let branch = usize::try_from(message.branch)
+            .ok()
+            .filter(|branch| *branch < branches);
+        let branch = branch.ok_or_else(|| {
+            let rule = "the index of one of the wire's branches";
+            Invalid::new(format!("{field}.branch"), message.branch.to_string(), rule)
+        })?;
+        let circuit = required(&format!("{field}.circuit"), message.circuit)?;
+        Ok(WireDraining {
+            circuit: circuit_from(&format!("{field}.circuit"), circuit)?,
+            branch,
+        })
+    };
+    messages.into_iter().enumerate().map(draining).collect()
 }
 
 fn circuit_from(field: &str, message: proto::WireCircuit) -> Result<WireCircuit, Invalid> {

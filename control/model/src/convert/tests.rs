@@ -13,7 +13,8 @@ use crate::{
     DnsConfig, EndpointQuery, EndpointRegistration, EndpointSide, HopEnd, HopSide, IfName, Lease, MacAddr,
     Match, MonitorScope, Mtu, NetnsId, NetnsRef, NetworkService, NetworkServiceEndpoint, NodeWire, Object,
     Path, PathSegment, Payload, Plumbing, Policy, Ports, Protocol, Rebalance, SegmentPattern,
-    ServiceSelector, TrafficSelector, Transit, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, Workload,
+    ServiceSelector, TrafficSelector, Transit, VethEnd, WireBranch, WireCircuit, WireDraining, WireEnd,
+    WireHop, Workload,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -285,11 +286,13 @@ proptest! {
     #[test]
     fn a_wire_survives_the_api(
         id in "[!-~]{1,40}", client in end(), branches in collection::vec(branch(), 0..3), backup in option::of(circuit()),
-        mtu in 1280_u32..=65_535, probe: bool,
+        mtu in 1280_u32..=65_535, probe: bool, draining in option::of(circuit()),
     ) {
+        let draining = draining.filter(|_| !branches.is_empty()).map(|circuit| WireDraining { circuit, branch: 0 });
         let wire = NodeWire {
             connection: id.parse().unwrap(), service: "gold".parse().unwrap(), payload: Payload::Ethernet,
             mtu: Mtu::parse("m", mtu).unwrap(), client, branches, backup, probe,
+            draining: draining.into_iter().collect(),
         };
         let message = tieline::agent::v1::Wire::from(&wire);
         prop_assert_eq!(NodeWire::try_from(message).unwrap(), wire);

@@ -87,6 +87,7 @@ mod tests {
             client: end(),
             branches: Vec::new(),
             backup: None,
+            draining: Vec::new(),
             probe: false,
         }
     }

@@ -64,6 +64,7 @@ async fn what_a_node_sees_of_a_wire_is_told() {
             connection_id: "c1".to_owned(),
             kind: kind.into(),
             message,
+            endpoint: String::new(),
         })
     };
     agent.say(observation(proto::ObservationKind::WireLost)).await;

@@ -426,3 +426,21 @@ fn while_a_branch_drains_what_is_older_stays_and_what_is_new_goes_on() {
     );
     assert_eq!(go(tcp(1).frame(), later), NEW, "stay there");
 }
+
+#[test]
+fn when_rules_come_what_is_there_stays_and_after_learning_they_decide_alone() {
+    let table = Table::with_room(99);
+    let mut split = web();
+    split.branches[1].before = 1;
+    split.learn_until_ns = 5 * SECOND;
+    let go = |frame: Vec<u8>, now| id(&split, &frame, &table, now).0;
+    let web = |port| Tuple::v4(TCP, port, 80);
+    assert_eq!(go(web(1).frame(), SECOND), REST, "a connection that is there");
+    assert_eq!(go(web(2).beginning().frame(), SECOND), WEB, "one that begins");
+    assert_eq!(go(web(1).frame(), 9 * SECOND), REST, "what was learnt stays");
+    assert_eq!(
+        go(web(3).frame(), 9 * SECOND),
+        WEB,
+        "the old branch does not drain"
+    );
+}

@@ -145,6 +145,8 @@ fn branch_status(branch: BranchView) -> WireBranchStatus {
         hops: branch.hops.into_iter().map(hop).collect(),
         endpoint_name: branch.endpoint_name,
         endpoint: Some(end_status(branch.endpoint)),
+        taken_packets: branch.taken.packets,
+        taken_bytes: branch.taken.bytes,
     }
 }
 

@@ -127,6 +127,8 @@ pub(crate) fn wire(n: u32, client: &Arc<NetNs>, endpoint: &Arc<NetNs>) -> Result
             endpoint_name: "bench".to_owned(),
             endpoint: end(endpoint, 1)?,
         })],
+        draining: Vec::new(),
+        probe: false,
         backup: None,
     })
 }
