@@ -108,7 +108,8 @@ fn mitigations() -> Result<BTreeMap<String, String>> {
     Ok(found)
 }
 
-fn load() -> Result<[f64; 3]> {
+/// The load averages over 1, 5 and 15 minutes at this moment.
+pub(crate) fn load() -> Result<[f64; 3]> {
     let text = read("/proc/loadavg")?;
     let mut numbers = text.split_whitespace().map(str::parse);
     let mut next = || {

@@ -1,6 +1,6 @@
 //! What the design asks for, and whether a run reached it.
 
-use crate::report::Row;
+use crate::report::{Metric, Row};
 
 /// Which number of a row a goal is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +18,8 @@ pub(crate) enum Bound {
 /// One line of the design's table of numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Goal {
+    /// Whose number is judged.
+    pub path: &'static str,
     /// Name of the metric.
     pub metric: &'static str,
     /// For how many wires; `None` for metrics without that question.
@@ -27,10 +29,20 @@ pub(crate) struct Goal {
 }
 
 impl Goal {
+    /// The goal of `path` for `metric`.
+    pub(crate) const fn new(path: &'static str, metric: Metric, wires: Option<u32>, bound: Bound) -> Self {
+        Self {
+            path,
+            metric: metric.name,
+            wires,
+            bound,
+        }
+    }
+
     /// Whether `row` reaches this goal; `None` when the row is about something else or lacks the number.
     #[must_use]
     pub(crate) fn met_by(&self, row: &Row) -> Option<bool> {
-        if row.metric != self.metric || row.wires != self.wires {
+        if row.path != self.path || row.metric != self.metric || row.wires != self.wires {
             return None;
         }
         match self.bound {
@@ -57,28 +69,26 @@ impl Goal {
 mod tests {
     use super::*;
 
+    const RATE: Metric = Metric::new("udp_pps", "1/s");
+
     fn row(median: f64, ratio: Option<f64>, wires: Option<u32>) -> Row {
-        let (path, metric, unit) = ("tieline".to_owned(), "udp_pps", "1/s");
         Row {
-            path,
-            metric,
-            unit,
+            path: "tieline".to_owned(),
+            metric: RATE.name,
+            unit: RATE.unit,
             n: 1,
             min: median,
             median,
             max: median,
             ratio,
             wires,
+            samples: Vec::new(),
         }
     }
 
     #[test]
     fn a_goal_judges_the_number_it_names() {
-        let goal = |bound| Goal {
-            metric: "udp_pps",
-            wires: None,
-            bound,
-        };
+        let goal = |bound| Goal::new("tieline", RATE, None, bound);
         let row = row(100.0, Some(0.98), None);
         assert_eq!(goal(Bound::AtMost(100.0)).met_by(&row), Some(true));
         assert_eq!(goal(Bound::AtMost(99.0)).met_by(&row), Some(false));
@@ -89,12 +99,11 @@ mod tests {
 
     #[test]
     fn a_goal_is_silent_about_other_rows_and_missing_ratios() {
-        let goal = Goal {
-            metric: "udp_pps",
-            wires: None,
-            bound: Bound::RatioAtLeast(0.98),
-        };
+        let goal = Goal::new("tieline", RATE, None, Bound::RatioAtLeast(0.98));
         assert_eq!(goal.met_by(&row(100.0, None, None)), None);
         assert_eq!(goal.met_by(&row(100.0, Some(1.0), Some(10))), None);
+        let mut other = row(100.0, Some(1.0), None);
+        other.path = "bridge".to_owned();
+        assert_eq!(goal.met_by(&other), None);
     }
 }

@@ -4,6 +4,7 @@
 //! table with the goals beside it, and writes rows of one shape for programs ([`report::Row`]).
 #![forbid(unsafe_code)]
 
+mod control;
 mod cpu;
 mod environment;
 mod goals;
@@ -13,6 +14,7 @@ mod path;
 mod report;
 mod stats;
 mod stop;
+mod suite;
 mod table;
 mod tieline;
 mod wire;
@@ -24,7 +26,7 @@ use clap::{Parser, Subcommand};
 
 /// Measures Tieline beside its peers.
 #[derive(Debug, Parser)]
-#[command(name = "tieline-bench", version)]
+#[command(name = "cargo xtask bench", version, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     suite: Suite,
@@ -34,13 +36,12 @@ struct Arguments {
 enum Suite {
     /// Local vWires beside a direct veth pair, a Linux bridge and a bare redirect.
     Wire(wire::Arguments),
+    /// The control plane: Requests, planning, restoring, and what wires cost.
+    Control(control::Arguments),
 }
 
 fn main() -> ExitCode {
-    let Arguments {
-        suite: Suite::Wire(arguments),
-    } = Arguments::parse();
-    match run(&arguments) {
+    match run(&Arguments::parse().suite) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -49,7 +50,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &wire::Arguments) -> Result<()> {
+fn run(suite: &Suite) -> Result<()> {
     stop::listen()?;
-    wire::run(arguments)
+    match suite {
+        Suite::Wire(arguments) => wire::run(arguments),
+        Suite::Control(arguments) => control::run(arguments),
+    }
 }

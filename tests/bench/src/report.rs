@@ -1,5 +1,5 @@
 //! What every suite reports: rows of summarised samples, their ratio to a reference path, and the machine they
-//! were taken on; as a table for people and as JSON for programs.
+//! were taken on, as JSON for programs.
 
 use std::{fs, path::Path};
 
@@ -8,9 +8,6 @@ use serde::Serialize;
 
 use crate::{environment::Environment, stats};
 
-/// The path that ratios refer to.
-pub(crate) const REFERENCE: &str = "direct";
-
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Metric {
@@ -18,8 +15,34 @@ pub(crate) struct Metric {
     pub name: &'static str,
     /// The unit of the values.
     pub unit: &'static str,
-    /// Whether a ratio to the reference path says anything.
-    pub compared: bool,
+    /// The path that ratios refer to; `None` where a ratio says nothing.
+    pub reference: Option<&'static str>,
+    /// Whether the report has every sample, because it is asked how they are distributed.
+    pub distributed: bool,
+}
+
+impl Metric {
+    /// A metric whose values speak for themselves.
+    pub(crate) const fn new(name: &'static str, unit: &'static str) -> Self {
+        Self {
+            name,
+            unit,
+            reference: None,
+            distributed: false,
+        }
+    }
+
+    /// The same, compared with `reference`.
+    pub(crate) const fn beside(mut self, reference: &'static str) -> Self {
+        self.reference = Some(reference);
+        self
+    }
+
+    /// The same, reported with every sample.
+    pub(crate) const fn distributed(mut self) -> Self {
+        self.distributed = true;
+        self
+    }
 }
 
 /// One line of the report.
@@ -39,11 +62,14 @@ pub(crate) struct Row {
     pub median: f64,
     /// Largest sample.
     pub max: f64,
-    /// Median of the per-round ratios to [`REFERENCE`]; `None` where that has no meaning.
+    /// Median of the per-round ratios to the metric's reference; `None` where that has no meaning.
     pub ratio: Option<f64>,
-    /// How many wires the node held, where that is part of the question.
+    /// How many wires there were, where that is part of the question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wires: Option<u32>,
+    /// Every sample, smallest first, of a metric whose distribution is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<f64>,
 }
 
 /// A whole run, as it is written to disk.
@@ -51,6 +77,8 @@ pub(crate) struct Row {
 pub(crate) struct Report {
     /// The machine and its state.
     pub environment: Environment,
+    /// Load averages over 1, 5 and 15 minutes when the run ended.
+    pub load_at_end: [f64; 3],
     /// The results.
     pub rows: Vec<Row>,
 }
@@ -129,6 +157,8 @@ impl Collector {
         let values: Vec<f64> = series.samples.iter().map(|(_, value)| *value).collect();
         let summary = stats::Summary::of(&values)?;
         let Key { path, metric, wires } = series.key.clone();
+        let mut samples = if metric.distributed { values } else { Vec::new() };
+        samples.sort_by(f64::total_cmp);
         Some(Row {
             path,
             metric: metric.name,
@@ -137,17 +167,20 @@ impl Collector {
             min: summary.min,
             median: summary.median,
             max: summary.max,
-            ratio: metric.compared.then(|| self.ratio(series)).flatten(),
+            ratio: self.ratio(series),
             wires,
+            samples,
         })
     }
 
     fn ratio(&self, series: &Series) -> Option<f64> {
+        let metric = series.key.metric;
+        let reference = metric.reference?;
         let ratios: Vec<f64> = series
             .samples
             .iter()
             .filter_map(|&(round, value)| {
-                let reference = self.get(REFERENCE, series.key.metric, round)?;
+                let reference = self.get(reference, metric, round)?;
                 (reference != 0.0).then(|| value / reference)
             })
             .collect();
@@ -159,16 +192,8 @@ impl Collector {
 mod tests {
     use super::*;
 
-    const RATE: Metric = Metric {
-        name: "udp_pps",
-        unit: "1/s",
-        compared: true,
-    };
-    const SIZE: Metric = Metric {
-        name: "agent_rss_mib",
-        unit: "MiB",
-        compared: false,
-    };
+    const RATE: Metric = Metric::new("udp_pps", "1/s").beside("direct");
+    const SIZE: Metric = Metric::new("agent_rss_mib", "MiB");
 
     #[test]
     fn a_ratio_is_taken_within_each_round_before_the_median() {
@@ -192,6 +217,19 @@ mod tests {
         collector.add("tieline", SIZE, Some(10), 0, 12.0);
         let ratios: Vec<_> = collector.rows().iter().map(|row| row.ratio).collect();
         assert_eq!(ratios, [Some(1.0), None, None]);
+    }
+
+    #[test]
+    fn a_metric_whose_distribution_is_asked_for_keeps_every_sample() {
+        const TIME: Metric = Metric::new("heal_ms", "ms").distributed();
+        let mut collector = Collector::default();
+        for (round, ms) in [(0, 90.0), (1, 60.0), (2, 70.0)] {
+            collector.add("backup", TIME, None, round, ms);
+            collector.add("backup", SIZE, None, round, ms);
+        }
+        let rows = collector.rows();
+        assert_eq!(rows[0].samples, [60.0, 70.0, 90.0]);
+        assert!(rows[1].samples.is_empty());
     }
 
     #[test]
@@ -219,6 +257,7 @@ mod tests {
         collector.add("direct", RATE, None, 0, 100.0);
         let environment = Environment::read().unwrap();
         Report {
+            load_at_end: environment.load,
             environment,
             rows: collector.rows(),
         }

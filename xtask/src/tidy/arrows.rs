@@ -67,7 +67,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "dataplane-user",
             "ebpf-toolchain",
             "tieline-lab",
+            "tieline-model",
             "tieline-proto",
+            "tieline-registry",
+            "tieline-store",
         ],
     ),
 ];

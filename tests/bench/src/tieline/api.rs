@@ -1,31 +1,30 @@
-//! The public API, as a workload and an operator use it.
+//! The agent's API, as a workload uses it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
-use hyper_util::rt::TokioIo;
 use tieline_lab::NetNs;
 use tieline_proto::{
     connection::{self, Connection, Mechanism, PathSegment},
     networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     registry::{
-        NetworkService, NetworkServiceEndpoint,
+        NetworkServiceEndpoint, NetworkServiceLabels,
         network_service_endpoint_registry_client::NetworkServiceEndpointRegistryClient,
     },
     tieline::admin::v1::{
-        self as admin, ApplyRequest, ListWiresRequest, Object, WireStatus,
-        admin_service_client::AdminServiceClient, node_service_client::NodeServiceClient, object,
+        GetNodeRequest, ListWiresRequest, WireStatus, node_service_client::NodeServiceClient,
     },
 };
-use tokio::{net::UnixStream, runtime::Runtime, task::JoinSet};
-use tonic::transport::{Channel, Endpoint};
+use tokio::runtime::Runtime;
+use tonic::transport::Channel;
 
-use crate::stop;
+use super::channel::{self, in_parallel};
 
 /// Longer than any stage of a suite; longer-lived wires are refreshed by requesting them again.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -41,57 +40,43 @@ pub(crate) struct Wire {
     pub(crate) endpoint: Ipv4Addr,
 }
 
-/// Open channels to a node's agent and control.
+/// An open channel to a node's agent.
 pub(crate) struct Api {
     runtime: Runtime,
+    socket: PathBuf,
     agent: Channel,
-    control: Channel,
 }
 
 impl Api {
-    /// Connects to the two sockets.
-    pub(crate) fn connect(agent: &Path, control: &Path) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let (agent, control) =
-            runtime.block_on(async { anyhow::Ok((channel(agent).await?, channel(control).await?)) })?;
+    /// Connects to the agent's socket.
+    pub(crate) fn connect(socket: &Path) -> Result<Self> {
+        let runtime = channel::runtime()?;
+        let agent = runtime.block_on(channel::connect(socket))?;
         Ok(Self {
             runtime,
+            socket: socket.to_owned(),
             agent,
-            control,
         })
     }
 
-    /// Declares a NetworkService with IPv4 addresses from `prefix`.
-    pub(crate) fn declare_service(&self, name: &str, prefix: &str) -> Result<()> {
-        let service = NetworkService {
-            name: name.to_owned(),
-            ..NetworkService::default()
+    /// Registers the workload in `netns` as an endpoint of `service`, with these labels.
+    pub(crate) fn register(
+        &self,
+        service: &str,
+        name: &str,
+        netns: &NetNs,
+        labels: &[(&str, &str)],
+    ) -> Result<()> {
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let labels = NetworkServiceLabels {
+            labels: labels.collect(),
         };
-        let service = admin::NetworkService {
-            service: Some(service),
-            prefixes: vec![prefix.to_owned()],
-            ..admin::NetworkService::default()
-        };
-        let object = Object {
-            object: Some(object::Object::NetworkService(service)),
-        };
-        let request = ApplyRequest {
-            objects: vec![object],
-            dry_run: false,
-        };
-        self.runtime
-            .block_on(AdminServiceClient::new(self.control.clone()).apply(request))
-            .context("declare a service")?;
-        Ok(())
-    }
-
-    /// Registers the workload in `netns` as an endpoint of `service`.
-    pub(crate) fn register(&self, service: &str, name: &str, netns: &NetNs) -> Result<()> {
         let endpoint = NetworkServiceEndpoint {
             name: name.to_owned(),
             network_service_names: vec![service.to_owned()],
+            network_service_labels: HashMap::from([(service.to_owned(), labels)]),
             url: url(netns),
             expiration_time: Some((SystemTime::now() + 6 * LIFETIME).into()),
             ..NetworkServiceEndpoint::default()
@@ -126,6 +111,15 @@ impl Api {
             }))
     }
 
+    /// So many clients, each with a connection of its own to the agent.
+    pub(crate) fn clients(&self, count: usize) -> Result<Clients<'_>> {
+        let connect = || self.runtime.block_on(channel::connect(&self.socket));
+        Ok(Clients {
+            api: self,
+            channels: (0..count).map(|_| connect()).collect::<Result<_>>()?,
+        })
+    }
+
     /// Closes all of them in the same way.
     pub(crate) fn close_all(&self, wires: &[Wire], in_flight: usize) -> Result<()> {
         let agent = self.agent.clone();
@@ -145,6 +139,14 @@ impl Api {
             .map(drop)
     }
 
+    /// How many wires the node can hold.
+    pub(crate) fn max_wires(&self) -> Result<u32> {
+        let answer = self
+            .runtime
+            .block_on(NodeServiceClient::new(self.agent.clone()).get_node(GetNodeRequest {}))?;
+        Ok(answer.into_inner().max_wires)
+    }
+
     /// What the node says about a wire.
     pub(crate) fn wire_status(&self, id: &str) -> Result<WireStatus> {
         let request = ListWiresRequest {
@@ -162,41 +164,38 @@ impl Api {
     }
 }
 
-async fn channel(socket: &Path) -> Result<Channel> {
-    let path = socket.to_owned();
-    // The URI only fills the HTTP/2 authority; the connector ignores it.
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let endpoint = Endpoint::from_static("http://localhost");
-    endpoint
-        .connect_with_connector(connector)
-        .await
-        .with_context(|| format!("connect to {}", socket.display()))
+/// Clients that do not share a connection.
+pub(crate) struct Clients<'a> {
+    api: &'a Api,
+    channels: Vec<Channel>,
 }
 
-/// Runs `work` on every item with at most `in_flight` at a time. The first failure ends it.
-async fn in_parallel<I: Send + 'static, T: Send + 'static, F>(
-    items: impl IntoIterator<Item = I>,
-    in_flight: usize,
-    work: impl Fn(I) -> F,
-) -> Result<Vec<T>>
-where
-    F: Future<Output = Result<T>> + Send + 'static,
-{
-    let (mut items, mut running, mut done) = (items.into_iter(), JoinSet::new(), Vec::new());
-    for item in items.by_ref().take(in_flight) {
-        running.spawn(work(item));
+impl Clients<'_> {
+    /// They request all of these, each one at a time.
+    pub(crate) fn request_all<'a>(
+        &self,
+        service: &str,
+        wires: impl IntoIterator<Item = (String, &'a NetNs)>,
+    ) -> Result<Vec<Wire>> {
+        let wires = wires.into_iter();
+        let requests: VecDeque<_> = wires
+            .map(|(id, netns)| wire_request(&id, service, netns))
+            .collect();
+        let waiting = Arc::new(Mutex::new(requests));
+        let one_by_one = |agent: Channel| {
+            let waiting = Arc::clone(&waiting);
+            async move {
+                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let mut made = Vec::new();
+                while let Some(each) = next() {
+                    made.push(request(agent.clone(), each).await?);
+                }
+                Ok(made)
+            }
+        };
+        let all = in_parallel(self.channels.iter().cloned(), self.channels.len(), one_by_one);
+        Ok(self.api.runtime.block_on(all)?.into_iter().flatten().collect())
     }
-    while let Some(outcome) = running.join_next().await {
-        stop::check()?;
-        done.push(outcome??);
-        if let Some(item) = items.next() {
-            running.spawn(work(item));
-        }
-    }
-    Ok(done)
 }
 
 fn wire_request(id: &str, service: &str, netns: &NetNs) -> NetworkServiceRequest {

@@ -18,19 +18,19 @@ use dataplane_common::{ABI_VERSION, names};
 use tempfile::TempDir;
 use tieline_lab::{BpfFs, NetNs, Process, log_to, slow, within};
 
-use super::Api;
+use super::{Api, Control, memory};
 
 /// Environment variable: the `tieline` to measure, instead of the one that was built with this program.
 const ENV_PROGRAM: &str = "TIELINE_BENCH_PROGRAM";
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-const MIB: f64 = 1024.0 * 1024.0;
 
 /// A running node. Everything it made goes with the guard: its interfaces with the namespace, its pins with the
 /// bpffs, its files with the folder.
 pub(crate) struct Node {
     process: Process,
     api: Api,
+    control: Control,
     netns: Arc<NetNs>,
     bpffs: BpfFs,
     folder: TempDir,
@@ -84,19 +84,24 @@ impl Node {
                 fs::read_to_string(&log).unwrap_or_default()
             )
         })?;
-        let api = Api::connect(&run.join("agent.sock"), &run.join("control.sock"))?;
         Ok(Self {
             process,
-            api,
+            api: Api::connect(&run.join("agent.sock"))?,
+            control: Control::connect(&run.join("control.sock"))?,
             netns,
             bpffs,
             folder,
         })
     }
 
-    /// What it answers.
+    /// What its agent answers.
     pub(crate) fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// What its control answers.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Where it runs.
@@ -118,24 +123,13 @@ impl Node {
         Ok(())
     }
 
-    /// Memory of the process that is in use at this moment, in MiB.
-    pub(crate) fn rss_mib(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS")?;
-        let kib: f64 = line
-            .trim()
-            .trim_end_matches("kB")
-            .trim()
-            .parse()
-            .context("VmRSS")?;
-        Ok(kib / 1024.0)
+    /// Octets of the process that are in memory at this moment.
+    pub(crate) fn memory(&self) -> Result<f64> {
+        memory::of_process(self.process.pid())
     }
 
-    /// Kernel memory of all pinned maps at this moment, in MiB, by the kernel's own account.
-    pub(crate) fn map_mib(&self) -> Result<f64> {
+    /// Octets of kernel memory of all pinned maps at this moment, by the kernel's own account.
+    pub(crate) fn map_bytes(&self) -> Result<f64> {
         let folder = self
             .bpffs
             .path()
@@ -153,12 +147,12 @@ impl Node {
                 .context("no memlock")?;
             octets += line.trim().parse::<f64>().context("memlock")?;
         }
-        Ok(octets / MIB)
+        Ok(octets)
     }
 }
 
 /// The program beside this one, which one build made.
-fn program() -> Result<PathBuf> {
+pub(super) fn program() -> Result<PathBuf> {
     if let Some(given) = env::var_os(ENV_PROGRAM) {
         return Ok(given.into());
     }

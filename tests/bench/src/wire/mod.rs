@@ -3,30 +3,24 @@
 mod scale;
 mod stage;
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    environment::Environment,
     goals::{Bound, Goal},
     measure::{self, Effort, FrameMeter},
     path::Path,
-    report::{Collector, Metric, Report},
-    stop, table,
+    report::{Collector, Metric},
+    stop,
+    suite::{self, Run},
 };
 use stage::Stage;
 
 /// What to measure and how long.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Each metric once and briefly: shows that everything works, not how fast it is.
-    #[arg(long)]
-    quick: bool,
-    /// Interleaved rounds; medians of fewer than 5 are worth little.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
+    #[command(flatten)]
+    run: suite::Arguments,
     /// Measure only these.
     #[arg(long, value_delimiter = ',', value_name = "METRIC,…")]
     only: Vec<Chosen>,
@@ -39,9 +33,6 @@ pub(crate) struct Arguments {
     /// How Tieline attaches its programs.
     #[arg(long, default_value = "auto", value_parser = ["auto", "tcx", "clsact"])]
     attach: String,
-    /// Where the JSON goes.
-    #[arg(long, default_value = "target/bench/wire.json")]
-    output: PathBuf,
 }
 
 /// A path by name.
@@ -85,115 +76,36 @@ impl Chosen {
     }
 }
 
-const NS_PER_PACKET: Metric = Metric {
-    name: "ns_per_packet",
-    unit: "ns",
-    compared: true,
-};
-const ADDED_NS: Metric = Metric {
-    name: "added_ns_per_packet",
-    unit: "ns",
-    compared: false,
-};
-const RTT: Metric = Metric {
-    name: "rtt_p50_us",
-    unit: "us",
-    compared: true,
-};
-const UDP_PPS: Metric = Metric {
-    name: "udp_pps",
-    unit: "1/s",
-    compared: true,
-};
-const TCP_GBPS: Metric = Metric {
-    name: "tcp_gbps",
-    unit: "Gbit/s",
-    compared: true,
-};
-const CRR: Metric = Metric {
-    name: "crr_per_s",
-    unit: "1/s",
-    compared: true,
-};
+/// The path that ratios refer to.
+const DIRECT: &str = "direct";
+/// The path that is judged.
+const TIELINE: &str = "tieline";
 
-const SETUP: Metric = Metric {
-    name: "setup_per_s",
-    unit: "1/s",
-    compared: false,
-};
-const DATAPATH_SETUP: Metric = Metric {
-    name: "datapath_setup_per_s",
-    unit: "1/s",
-    compared: false,
-};
-const CLOSE: Metric = Metric {
-    name: "close_per_s",
-    unit: "1/s",
-    compared: false,
-};
-const RSS: Metric = Metric {
-    name: "agent_rss_mib",
-    unit: "MiB",
-    compared: false,
-};
-const MAPS: Metric = Metric {
-    name: "map_mib",
-    unit: "MiB",
-    compared: false,
-};
-const FIRST_PACKET: Metric = Metric {
-    name: "first_packet_ms",
-    unit: "ms",
-    compared: false,
-};
+const NS_PER_PACKET: Metric = Metric::new("ns_per_packet", "ns").beside(DIRECT);
+const ADDED_NS: Metric = Metric::new("added_ns_per_packet", "ns");
+const RTT: Metric = Metric::new("rtt_p50_us", "us").beside(DIRECT);
+const UDP_PPS: Metric = Metric::new("udp_pps", "1/s").beside(DIRECT);
+const TCP_GBPS: Metric = Metric::new("tcp_gbps", "Gbit/s").beside(DIRECT);
+const CRR: Metric = Metric::new("crr_per_s", "1/s").beside(DIRECT);
+
+const SETUP: Metric = Metric::new("setup_per_s", "1/s");
+const DATAPATH_SETUP: Metric = Metric::new("datapath_setup_per_s", "1/s");
+const CLOSE: Metric = Metric::new("close_per_s", "1/s");
+const RSS: Metric = Metric::new("agent_rss_mib", "MiB");
+const MAPS: Metric = Metric::new("map_mib", "MiB");
+const FIRST_PACKET: Metric = Metric::new("first_packet_ms", "ms");
 
 /// Design §9, the lines about local wires.
 const GOALS: &[Goal] = &[
-    Goal {
-        metric: ADDED_NS.name,
-        wires: None,
-        bound: Bound::AtMost(130.0),
-    },
-    Goal {
-        metric: RTT.name,
-        wires: None,
-        bound: Bound::RatioAtMost(1.04),
-    },
-    Goal {
-        metric: TCP_GBPS.name,
-        wires: None,
-        bound: Bound::RatioAtLeast(0.97),
-    },
-    Goal {
-        metric: UDP_PPS.name,
-        wires: None,
-        bound: Bound::RatioAtLeast(0.98),
-    },
-    Goal {
-        metric: SETUP.name,
-        wires: Some(10_000),
-        bound: Bound::AtLeast(1000.0),
-    },
-    Goal {
-        metric: FIRST_PACKET.name,
-        wires: Some(1),
-        bound: Bound::AtMost(5.0),
-    },
-    Goal {
-        metric: RSS.name,
-        wires: Some(0),
-        bound: Bound::AtMost(30.0),
-    },
-    Goal {
-        metric: RSS.name,
-        wires: Some(10_000),
-        bound: Bound::AtMost(150.0),
-    },
-    Goal {
-        metric: ADDED_NS.name,
-        wires: Some(10_000),
-        bound: Bound::AtMost(130.0),
-    },
+    Goal::new(TIELINE, ADDED_NS, None, Bound::AtMost(130.0)),
+    Goal::new(TIELINE, RTT, None, Bound::RatioAtMost(1.04)),
+    Goal::new(TIELINE, TCP_GBPS, None, Bound::RatioAtLeast(0.97)),
+    Goal::new(TIELINE, UDP_PPS, None, Bound::RatioAtLeast(0.98)),
+    Goal::new(TIELINE, SETUP, Some(10_000), Bound::AtLeast(1000.0)),
+    Goal::new(TIELINE, FIRST_PACKET, Some(1), Bound::AtMost(5.0)),
+    Goal::new(TIELINE, RSS, Some(0), Bound::AtMost(30.0)),
+    Goal::new(TIELINE, RSS, Some(10_000), Bound::AtMost(150.0)),
+    Goal::new(TIELINE, ADDED_NS, Some(10_000), Bound::AtMost(130.0)),
 ];
 
 /// What a run does, after defaults and `--quick`.
@@ -208,33 +120,17 @@ struct Plan {
 
 impl Plan {
     fn of(arguments: &Arguments) -> Self {
-        let all_or = |given: &[_], all: &[_]| {
-            if given.is_empty() {
-                all.to_vec()
-            } else {
-                given.to_vec()
-            }
-        };
-        let ways = if arguments.paths.is_empty() {
-            Way::value_variants().to_vec()
-        } else {
-            arguments.paths.clone()
-        };
-        let chosen = all_or(&arguments.only, Chosen::value_variants());
-        let (rounds, effort) = if arguments.quick {
-            (1, Effort::QUICK)
-        } else {
-            (arguments.rounds, Effort::FULL)
-        };
+        let quick = arguments.run.quick;
+        let effort = if quick { Effort::QUICK } else { Effort::FULL };
         // A quick run shows that scale is measured, not how far it goes.
-        let most = if arguments.quick { 100 } else { u32::MAX };
+        let most = if quick { 100 } else { u32::MAX };
         let mut wires: Vec<u32> = arguments.wires.iter().map(|&count| count.min(most)).collect();
         wires.dedup();
         Self {
-            rounds,
+            rounds: arguments.run.rounds(),
             effort,
-            ways,
-            chosen,
+            ways: suite::all_or(&arguments.paths),
+            chosen: suite::all_or(&arguments.only),
             wires,
             attach: arguments.attach.clone(),
         }
@@ -247,8 +143,7 @@ impl Plan {
 
 /// Runs the suite, prints its table and writes its JSON.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let environment = Environment::read()?;
-    println!("{}\n", environment.describe());
+    let run = Run::begin()?;
     let plan = Plan::of(arguments);
     let mut collector = Collector::default();
     let mut frames = FrameMeter::new()?;
@@ -258,14 +153,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if plan.ways.contains(&Way::Tieline) {
         scale::run(&plan, &mut frames, &mut collector)?;
     }
-    let report = Report {
-        environment,
-        rows: collector.rows(),
-    };
-    println!("{}", table::render(&report.rows, "tieline", GOALS));
-    report.write(&arguments.output)?;
-    println!("\nwritten to {}", arguments.output.display());
-    Ok(())
+    run.end("wire", &collector, GOALS, &arguments.run)
 }
 
 /// Every metric on every path, round by round.
@@ -317,7 +205,7 @@ fn sample(
         Chosen::AddedNsPerPacket => {
             let ns = frames.ns_per_packet(path, effort.frame_chunks)?;
             into.add(path.name, NS_PER_PACKET, None, round, ns);
-            let Some(direct) = into.get(crate::report::REFERENCE, NS_PER_PACKET, round) else {
+            let Some(direct) = into.get(DIRECT, NS_PER_PACKET, round) else {
                 return Ok(());
             };
             (ADDED_NS, ns - direct)

@@ -6,27 +6,23 @@ use std::{sync::Arc, time::Instant};
 use anyhow::{Context as _, Result};
 use tieline_lab::NetNs;
 
-use super::{ADDED_NS, CLOSE, Chosen, DATAPATH_SETUP, FIRST_PACKET, MAPS, Plan, RSS, SETUP, stage::Stage};
+use super::{
+    ADDED_NS, CLOSE, Chosen, DATAPATH_SETUP, FIRST_PACKET, MAPS, Plan, RSS, SETUP, TIELINE, stage::Stage,
+};
 use crate::{
     measure::FrameMeter,
     path::Path,
     report::Collector,
     stop,
     tieline::{
-        Wire,
+        Crowd, IN_FLIGHT,
         datapath::{self, Datapath},
     },
 };
 
-/// Unanswered Requests at a time.
-const IN_FLIGHT: usize = 64;
-/// Wires that end in the same workload: nobody has ten thousand interfaces.
-const WIRES_PER_WORKLOAD: u32 = 100;
+const MIB: f64 = 1024.0 * 1024.0;
 /// From this number on, making all of them once says enough.
 const MANY: u32 = 1000;
-const SERVICE: &str = "bench-many";
-const PREFIX: &str = "10.208.0.0/12";
-const TIELINE: &str = "tieline";
 
 /// Measures at each number of wires, each with a node of its own.
 pub(crate) fn run(plan: &Plan, frames: &mut FrameMeter, collector: &mut Collector) -> Result<()> {
@@ -50,13 +46,13 @@ pub(crate) fn run(plan: &Plan, frames: &mut FrameMeter, collector: &mut Collecto
 fn at(count: u32, plan: &Plan, frames: &mut FrameMeter, collector: &mut Collector) -> Result<()> {
     let stage = Stage::build(&plan.attach)?;
     if plan.wants(Chosen::AgentRssMib) {
-        collector.add(TIELINE, RSS, Some(0), count, stage.node().rss_mib()?);
+        collector.add(TIELINE, RSS, Some(0), count, stage.node().memory()? / MIB);
     }
-    let crowd = Crowd::gather(&stage, count)?;
+    let crowd = Crowd::gather(stage.node(), count)?;
     let rounds = if count < MANY { plan.rounds } else { 1 };
     for round in 0..rounds {
         let start = Instant::now();
-        let wires = crowd.connect(&stage)?;
+        let wires = crowd.connect(stage.node())?;
         let setup = f64::from(count) / start.elapsed().as_secs_f64();
         if plan.wants(Chosen::SetupPerS) {
             collector.add(TIELINE, SETUP, Some(count), round, setup);
@@ -77,7 +73,7 @@ fn at(count: u32, plan: &Plan, frames: &mut FrameMeter, collector: &mut Collecto
 /// How fast the datapath half alone lays `count` wires, in changes as large as the agent makes them under this load.
 fn datapath_alone(count: u32, plan: &Plan, collector: &mut Collector) -> Result<()> {
     let mut datapath = Datapath::start(&plan.attach)?;
-    let workloads = count.div_ceil(WIRES_PER_WORKLOAD);
+    let workloads = Crowd::workloads(count);
     let fresh = |label: &str| {
         (0..workloads)
             .map(|_| Ok(Arc::new(NetNs::new(label)?)))
@@ -109,10 +105,10 @@ fn while_connected(
     collector: &mut Collector,
 ) -> Result<()> {
     if plan.wants(Chosen::AgentRssMib) {
-        collector.add(TIELINE, RSS, Some(count), 0, stage.node().rss_mib()?);
+        collector.add(TIELINE, RSS, Some(count), 0, stage.node().memory()? / MIB);
     }
     if plan.wants(Chosen::MapMib) {
-        collector.add(TIELINE, MAPS, Some(count), 0, stage.node().map_mib()?);
+        collector.add(TIELINE, MAPS, Some(count), 0, stage.node().map_bytes()? / MIB);
     }
     if plan.wants(Chosen::FirstPacketMs) {
         for attempt in 0..4 * plan.rounds {
@@ -130,42 +126,4 @@ fn while_connected(
         }
     }
     Ok(())
-}
-
-/// Workloads enough for so many wires, clients and endpoints alike.
-struct Crowd {
-    count: u32,
-    clients: Vec<Arc<NetNs>>,
-    /// Kept until the wires are closed.
-    _endpoints: Vec<Arc<NetNs>>,
-}
-
-impl Crowd {
-    fn gather(stage: &Stage, count: u32) -> Result<Self> {
-        let api = stage.node().api();
-        api.declare_service(SERVICE, PREFIX)?;
-        let (mut clients, mut endpoints) = (Vec::new(), Vec::new());
-        for n in 0..count.div_ceil(WIRES_PER_WORKLOAD) {
-            stop::check()?;
-            clients.push(Arc::new(NetNs::new("bench-mc")?));
-            let endpoint = Arc::new(NetNs::new("bench-ms")?);
-            api.register(SERVICE, &format!("bench-endpoint-{n}"), &endpoint)?;
-            endpoints.push(endpoint);
-        }
-        Ok(Self {
-            count,
-            clients,
-            _endpoints: endpoints,
-        })
-    }
-
-    /// Requests all wires; consecutive ones from different clients.
-    fn connect(&self, stage: &Stage) -> Result<Vec<Wire>> {
-        let clients = self.clients.iter().cycle().map(AsRef::as_ref);
-        let wires = (0..self.count)
-            .zip(clients)
-            .map(|(n, client)| (format!("bench-many-{n}"), client));
-        let made = stage.node().api().request_all(SERVICE, wires, IN_FLIGHT);
-        made.with_context(|| format!("the node says: {}", stage.node().log()))
-    }
 }

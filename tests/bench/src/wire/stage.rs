@@ -1,24 +1,19 @@
 //! A node with one service and one endpoint, which a client requests wires to.
 
-use std::{
-    net::{Ipv4Addr, UdpSocket},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use tieline_lab::NetNs;
 
 use crate::{
     path::{End, Path},
-    tieline::{Node, Wire},
+    tieline::{Node, Wire, first_packet_ms},
 };
 
 const SERVICE: &str = "bench-one";
 const PREFIX: &str = "10.202.0.0/16";
 /// The connection that [`Stage::path`] leads over.
 const CONNECTION: &str = "bench-path";
-const LOST_AFTER: Duration = Duration::from_secs(2);
 
 /// The node and its two workloads.
 pub(crate) struct Stage {
@@ -32,8 +27,8 @@ impl Stage {
     pub(crate) fn build(attach: &str) -> Result<Self> {
         let (client, endpoint) = (Arc::new(NetNs::new("bench-c")?), Arc::new(NetNs::new("bench-s")?));
         let node = Node::start(attach)?;
-        node.api().declare_service(SERVICE, PREFIX)?;
-        node.api().register(SERVICE, "bench-endpoint", &endpoint)?;
+        node.control().declare_service(SERVICE, PREFIX)?;
+        node.api().register(SERVICE, "bench-endpoint", &endpoint, &[])?;
         Ok(Self {
             node,
             client,
@@ -77,20 +72,8 @@ impl Stage {
     /// Time from sending a Request until the endpoint has the first datagram, in milliseconds. The wire is closed
     /// again.
     pub(crate) fn first_packet_ms(&self, id: &str) -> Result<f64> {
-        let any = (Ipv4Addr::UNSPECIFIED, 0);
-        let sink = self.endpoint.run(|| Ok(UdpSocket::bind(any)?))?;
-        sink.set_read_timeout(Some(LOST_AFTER))?;
-        let port = sink.local_addr()?.port();
-        let source = self.client.run(|| Ok(UdpSocket::bind(any)?))?;
-
-        let start = Instant::now();
-        let wire = self.request(id)?;
-        source.send_to(b"first", (wire.endpoint, port))?;
-        sink.recv(&mut [0; 16]).context("the first packet was lost")?;
-        let elapsed = start.elapsed();
-
-        self.node.api().close_all(&[wire], 1)?;
-        Ok(elapsed.as_secs_f64() * 1e3)
+        let ends = [self.client.as_ref(), self.endpoint.as_ref()];
+        first_packet_ms(&self.node, ends, SERVICE, id)
     }
 
     /// Ends the node in order, which tells whether it could.
