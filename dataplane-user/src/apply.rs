@@ -158,6 +158,11 @@ impl<D: Datapath> Run<'_, D> {
                 let results = self.datapath.delete(&links);
                 self.note(&steps, results);
             }
+            Op::Sweep(_) => {
+                let namespaces: Vec<_> = payloads!(steps, Op::Sweep).collect();
+                let results = self.datapath.sweep(&namespaces);
+                self.note(&steps, results);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use dataplane_common::{
 };
 
 use crate::{
-    desired::IfName,
+    desired::{IfName, NetnsRef},
     observed::{Observed, Obstacle, Scope},
     op::{InnerChange, NewEnd, Settle},
     outcome::FailureKind,
@@ -142,6 +142,9 @@ pub trait Datapath: Send {
 
     /// Deletes veth pairs of ours, with what is attached to them; one that is gone counts as deleted.
     fn delete(&mut self, links: &[&Managed]) -> Results<()>;
+
+    /// Takes policies away whose interfaces are gone; in a namespace that is gone there are none.
+    fn sweep(&mut self, namespaces: &[&NetnsRef]) -> Results<()>;
 
     /// The sums over all processors, by slot.
     fn counters(&self, slots: &[u32]) -> Result<Vec<WireCounters>, ObserveError>;

@@ -1,15 +1,14 @@
 //! What this node should be: the wires of the latest plan, validated.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use dataplane_common::abi::Generation;
 use ipnet::IpNet;
 
-pub use crate::circuit::{Branch, Circuit, Draining, Hop, Traffic, Wire};
+pub use crate::{
+    circuit::{Branch, Circuit, Draining, Hop, Traffic, Wire},
+    policy::{NameServers, Policy, PortRange},
+};
 
 /// The node's whole plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,41 +84,10 @@ pub struct VethEnd {
     pub neighbours: Vec<Neighbour>,
     /// Whether packets are routed through it.
     pub forwards: bool,
-    /// Routes through it for packets that came in at one other interface.
-    pub transit: Option<Transit>,
-}
-
-/// Routes for packets that came in at one interface: several circuits through one function may have the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transit {
-    /// That interface, in the same namespace.
-    pub from: IfName,
-    /// The routes.
-    pub routes: Vec<Route>,
-}
-
-impl Transit {
-    /// The rules that lead packets to these routes: one for each address family that they are of.
-    #[must_use]
-    pub fn rules(&self) -> BTreeSet<Rule> {
-        let rule = |route: &Route| Rule {
-            from: self.from.clone(),
-            ipv6: route.prefix.addr().is_ipv6(),
-            stray: None,
-        };
-        self.routes.iter().map(rule).collect()
-    }
-}
-
-/// Leads packets that came in at one interface to the transit routes through another one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rule {
-    /// The interface that they came in at.
-    pub from: IfName,
-    /// Whether it is about IPv6; otherwise about IPv4.
-    pub ipv6: bool,
-    /// Set for one that is left over: the table that it leads to, which is no interface's.
-    pub stray: Option<u32>,
+    /// Packets that go by tables of their own, in the order in which they are looked at.
+    pub policies: Vec<Policy>,
+    /// Name servers for the namespace's resolver.
+    pub name_servers: Vec<NameServers>,
 }
 
 /// An interface that exists in the agent's namespace.

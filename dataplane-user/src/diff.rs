@@ -416,6 +416,12 @@ impl Phases {
                 }),
             });
         }
+        for netns in &observed.stray_policies {
+            self.delete.push(Step {
+                wire: None,
+                op: Op::Sweep(netns.clone()),
+            });
+        }
         // First of all: an interface of that name may be about to be made.
         for host in &observed.stray_attachments {
             self.clear.push(Step {

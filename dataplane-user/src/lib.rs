@@ -27,6 +27,7 @@ pub mod observed;
 pub mod op;
 pub mod outcome;
 pub mod ownership;
+mod policy;
 pub mod reconcile;
 pub mod slots;
 mod sys;

@@ -70,17 +70,41 @@ pub(crate) fn find(wanted: &NetnsRef) -> Result<File, String> {
         .ok()
         .filter(|_| wanted.path.starts_with("/proc"));
     let processes = others.into_iter().flatten().filter_map(Result::ok);
-    let is_process = |entry: &fs::DirEntry| {
-        entry
-            .file_name()
-            .as_encoded_bytes()
-            .iter()
-            .all(u8::is_ascii_digit)
-    };
     let mut found = processes
         .filter(is_process)
         .filter_map(|process| open_as(&process.path().join("ns/net"), wanted.id).ok());
     found.next().ok_or(detail)
+}
+
+/// Every namespace of the machine that has a name or a process, each once.
+pub(crate) fn everywhere() -> Vec<NetnsRef> {
+    let entries = |folder: &str| {
+        fs::read_dir(folder)
+            .ok()
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+    };
+    let named = entries("/run/netns").map(|entry| entry.path());
+    let of_processes = entries("/proc")
+        .filter(is_process)
+        .map(|entry| entry.path().join("ns/net"));
+    let mut found = BTreeMap::new();
+    for path in named.chain(of_processes) {
+        if let Ok(metadata) = fs::metadata(&path) {
+            let id = NetnsId {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+            };
+            found.entry(id).or_insert(NetnsRef { path, id });
+        }
+    }
+    found.into_values().collect()
+}
+
+fn is_process(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
 }
 
 fn open_as(path: &Path, wanted: NetnsId) -> Result<File, String> {

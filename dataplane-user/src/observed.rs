@@ -9,7 +9,7 @@ use dataplane_common::abi::{Generation, Hop, HopKind, Position, Split};
 use ipnet::IpNet;
 
 use crate::{
-    desired::{IfName, Mac, Neighbour, Route, Rule, VethEnd, WireId},
+    desired::{IfName, Mac, Neighbour, NetnsRef, Policy, Route, VethEnd, WireId},
     outcome::FailureKind,
     ownership::Managed,
 };
@@ -34,6 +34,8 @@ pub struct Look<'a> {
     pub host: IfName,
     /// What is wanted of it.
     pub want: Want<'a>,
+    /// Whether its workload's end has policies, or had some: reading them takes time, and few ends do.
+    pub policies: bool,
 }
 
 /// What is wanted of an interface that is looked at.
@@ -61,6 +63,8 @@ pub struct Observed {
     pub splits: BTreeMap<u32, Split>,
     /// Attachments that are left over from interfaces that are gone.
     pub stray_attachments: BTreeSet<IfName>,
+    /// Namespaces with policies of ours whose interfaces are gone.
+    pub stray_policies: BTreeSet<NetnsRef>,
     /// Why an end that was looked for cannot be made, by host name.
     pub obstacles: BTreeMap<IfName, Obstacle>,
 }
@@ -101,10 +105,8 @@ pub struct Inner {
     pub routes: BTreeSet<Owned<Route>>,
     /// Permanent neighbour entries.
     pub neighbours: BTreeSet<Owned<Neighbour>>,
-    /// Our routes through it for packets that came in at other interfaces.
-    pub transit: BTreeSet<Route>,
-    /// Our rules that lead there, and those of its namespace that lead to no interface any more.
-    pub rules: BTreeSet<Rule>,
+    /// Policies of ours with their places in the order. Others are a workload's own affair.
+    pub policies: BTreeSet<(u8, Policy)>,
 }
 
 /// Something in a workload's namespace, and whether the agent put it there. What a workload added by itself stays.

@@ -6,7 +6,7 @@ use dataplane_common::abi::{Generation, HopKind, Position, PositionFlags, Shares
 use ipnet::IpNet;
 
 use crate::{
-    desired::{IfName, Mac, Neighbour, NetnsRef, Route, Rule, VethEnd, WireId},
+    desired::{IfName, Mac, Neighbour, NetnsRef, Policy, Route, VethEnd, WireId},
     ownership::{Managed, Mark},
 };
 
@@ -43,6 +43,8 @@ pub enum Op {
     Delete(Managed),
     /// Take a split away that nothing leads to any more.
     Unsplit(Unsplit),
+    /// Take policies away whose interfaces are gone.
+    Sweep(NetnsRef),
 }
 
 /// A veth pair to be made.
@@ -82,6 +84,8 @@ pub struct InnerChange {
     pub mac: Option<Mac>,
     /// Route packets that come in at it.
     pub forward: bool,
+    /// Policies that go, with their places in the order.
+    pub remove_policies: Vec<(u8, Policy)>,
     /// Neighbour entries that go.
     pub remove_neighbours: Vec<IpAddr>,
     /// Routes that go.
@@ -94,14 +98,8 @@ pub struct InnerChange {
     pub add_routes: Vec<Route>,
     /// Neighbour entries that come.
     pub add_neighbours: Vec<Neighbour>,
-    /// Transit routes that go.
-    pub remove_transit: Vec<Route>,
-    /// Transit routes that come, or are there.
-    pub add_transit: Vec<Route>,
-    /// Rules that go.
-    pub remove_rules: Vec<Rule>,
-    /// Rules that come.
-    pub add_rules: Vec<Rule>,
+    /// Policies that come, with their places in the order.
+    pub add_policies: Vec<(u8, Policy)>,
 }
 
 impl InnerChange {
@@ -115,24 +113,22 @@ impl InnerChange {
             mtu: None,
             mac: None,
             forward: false,
+            remove_policies: Vec::new(),
             remove_neighbours: Vec::new(),
             remove_routes: Vec::new(),
             remove_addresses: Vec::new(),
             add_addresses: Vec::new(),
             add_routes: Vec::new(),
             add_neighbours: Vec::new(),
-            remove_transit: Vec::new(),
-            add_transit: Vec::new(),
-            remove_rules: Vec::new(),
-            add_rules: Vec::new(),
+            add_policies: Vec::new(),
         }
     }
 
-    /// Whether it is about rules of the namespace alone, so that the interface need not be there (any more).
+    /// Whether it takes policies away and nothing else, so that the interface need not be there (any more).
     #[must_use]
-    pub fn only_removes_rules(&self) -> bool {
+    pub fn only_removes_policies(&self) -> bool {
         let rest = Self {
-            remove_rules: Vec::new(),
+            remove_policies: Vec::new(),
             ..self.clone()
         };
         rest.is_empty()
@@ -144,16 +140,14 @@ impl InnerChange {
         self.mtu.is_none()
             && self.mac.is_none()
             && !self.forward
+            && self.remove_policies.is_empty()
             && self.remove_neighbours.is_empty()
             && self.remove_routes.is_empty()
             && self.remove_addresses.is_empty()
             && self.add_addresses.is_empty()
             && self.add_routes.is_empty()
             && self.add_neighbours.is_empty()
-            && self.remove_transit.is_empty()
-            && self.add_transit.is_empty()
-            && self.remove_rules.is_empty()
-            && self.add_rules.is_empty()
+            && self.add_policies.is_empty()
     }
 }
 

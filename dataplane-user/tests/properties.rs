@@ -10,7 +10,7 @@ use std::{
 use dataplane_user::{
     desired::{
         Branch, Change, Circuit, Desired, Draining, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsRef,
-        Payload, Route, Traffic, Transit, VethEnd, Wire, WireId,
+        Payload, Policy, Route, Traffic, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
     reconcile::{LINGER, ReconcileError, Reconciler},
@@ -89,25 +89,39 @@ fn build_end(wire: u8, (place, variant, addresses): (u8, u8, u8), letter: char) 
             mac: Mac([2, 0, 0, 1, variant, 0]),
         }],
         forwards: false,
-        transit: None,
+        policies: (0..addresses).map(|n| policy(variant, n)).collect(),
+        name_servers: Vec::new(),
     })
+}
+
+/// What a wire has as its policy number `n` in one variant, which may be what it has in another one.
+fn policy(variant: u8, n: u8) -> Policy {
+    Policy {
+        protocol: Some(6 + variant % 2),
+        routes: vec![Route {
+            prefix: format!("10.8.{n}.0/24").parse().unwrap(),
+            next_hop: None,
+        }],
+        ..Policy::default()
+    }
 }
 
 /// A function in a namespace, with two interfaces that no other function of this wire has.
 fn build_hop(wire: u8, nth: usize, (place, variant): (u8, u8)) -> Hop {
     let interface = |letter: char| name(&format!("{letter}{wire}-{nth}-{variant}"));
-    let transit = |from: char| Transit {
-        from: interface(from),
+    let policy = |from: char| Policy {
+        input: Some(interface(from)),
         routes: vec![Route {
             prefix: "10.9.9.0/24".parse().unwrap(),
             next_hop: None,
         }],
+        ..Policy::default()
     };
     let end = |letter: char, other: char| match build_end(wire, (place, variant, 0), letter) {
         End::Veth(end) => End::Veth(VethEnd {
             name: interface(letter),
             forwards: true,
-            transit: (variant == 1).then(|| transit(other)),
+            policies: (variant == 1).then(|| policy(other)).into_iter().collect(),
             ..end
         }),
         End::Interface(_) => panic!("a function is in a namespace"),

@@ -14,7 +14,7 @@ use std::{
 use dataplane_user::{
     desired::{
         Branch, Change, Circuit, Desired, Draining, End, Hop, IfName, InterfaceEnd, Mac, NetnsId, NetnsRef,
-        Payload, Route, Traffic, Transit, VethEnd, Wire, WireId,
+        Payload, Policy, Route, Traffic, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
     outcome::Outcome,
@@ -257,23 +257,24 @@ impl Script {
             prefix,
             next_hop: None,
         });
-        let transit = routes.ok().map(|route| Transit {
-            from: IfName::new(inside).unwrap(),
+        let policy = routes.ok().map(|route| Policy {
+            input: Some(IfName::new(inside).unwrap()),
             routes: vec![route],
+            ..Policy::default()
         });
-        let end = |name, side, transit| match self.end(&format!("{netns}:{name}"), number, side) {
+        let end = |name, side, policies| match self.end(&format!("{netns}:{name}"), number, side) {
             End::Veth(end) => End::Veth(VethEnd {
                 addresses: Vec::new(),
                 forwards: true,
-                transit,
+                policies,
                 ..end
             }),
             End::Interface(_) => panic!("{text} is no function"),
         };
         Hop {
             endpoint_name: netns.to_owned(),
-            inside: end(inside, 2, None),
-            outside: end(outside, 1, transit),
+            inside: end(inside, 2, Vec::new()),
+            outside: end(outside, 1, policy.into_iter().collect()),
         }
     }
 
@@ -296,7 +297,8 @@ impl Script {
             routes: Vec::new(),
             neighbours: Vec::new(),
             forwards: false,
-            transit: None,
+            policies: Vec::new(),
+            name_servers: Vec::new(),
         })
     }
 

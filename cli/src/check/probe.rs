@@ -106,6 +106,7 @@ fn end(netns: &NetNs, own: (Ipv4Addr, Mac), other: (Ipv4Addr, Mac)) -> Result<En
             mac: other.1,
         }],
         forwards: false,
-        transit: None,
+        policies: Vec::new(),
+        name_servers: Vec::new(),
     }))
 }

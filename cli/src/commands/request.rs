@@ -2,14 +2,16 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     time::{Duration, Instant, SystemTime},
 };
 
 use clap::Args;
 use ipnet::IpNet;
+use tieline_model::{DNS_KEY, DNS_VALUE};
 use tieline_proto::{
     connection::{Connection, Mechanism, Path, PathSegment},
-    connectioncontext::{ConnectionContext, IpContext},
+    connectioncontext::{ConnectionContext, IpContext, Route},
     networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
 };
 use tonic::transport::Channel;
@@ -61,6 +63,15 @@ pub(crate) struct RequestArgs {
     /// A prefix that the wire's addresses must not lie in; may be repeated
     #[arg(long = "exclude", value_name = "PREFIX", value_parser = input::parse_prefix)]
     exclude: Vec<IpNet>,
+    /// A prefix to reach through the wire, beside what the service leads to; may be repeated
+    #[arg(long = "route", value_name = "PREFIX", value_parser = input::parse_prefix)]
+    routes: Vec<IpNet>,
+    /// An address to have, such as the one of a wire before; one of each family
+    #[arg(long = "address", value_name = "ADDRESS")]
+    addresses: Vec<IpAddr>,
+    /// Let the namespace use the service's name servers, by /etc/netns/NAME/resolv.conf
+    #[arg(long)]
+    dns: bool,
     /// How long the wire lives without a refresh [default: as long as the namespace is there; with --keep: 10m]
     #[arg(long, value_name = "TIME", value_parser = input::parse_lifetime)]
     lifetime: Option<Duration>,
@@ -140,6 +151,9 @@ fn build(args: RequestArgs, id: String) -> NetworkServiceRequest {
         mtu,
         payload,
         exclude,
+        routes,
+        addresses,
+        dns,
         ..
     } = args;
     let mut parameters = HashMap::new();
@@ -149,11 +163,17 @@ fn build(args: RequestArgs, id: String) -> NetworkServiceRequest {
             .filter(|url| !url.is_empty())
             .map(|url| ("inodeURL".to_owned(), url)),
     );
-    let excluded_prefixes = exclude.iter().map(ToString::to_string).collect();
+    let route = |prefix: &IpNet| Route {
+        prefix: prefix.to_string(),
+        next_hop: String::new(),
+    };
     let ip_context = IpContext {
-        excluded_prefixes,
+        excluded_prefixes: exclude.iter().map(ToString::to_string).collect(),
+        src_ip_addrs: addresses.iter().map(ToString::to_string).collect(),
+        src_routes: routes.iter().map(route).collect(),
         ..IpContext::default()
     };
+    let resolver = dns.then(|| (DNS_KEY.to_owned(), DNS_VALUE.to_owned()));
     let segment = PathSegment {
         name: "tieline-cli".to_owned(),
         id: id.clone(),
@@ -165,6 +185,7 @@ fn build(args: RequestArgs, id: String) -> NetworkServiceRequest {
         context: Some(ConnectionContext {
             ip_context: Some(ip_context),
             mtu: mtu.unwrap_or_default(),
+            extra_context: resolver.into_iter().collect(),
             ..ConnectionContext::default()
         }),
         labels: input::label_map(&labels),
@@ -202,7 +223,7 @@ mod tests {
     fn flags_become_nsm_s_fields() {
         let request = request(
             "tieline request gold --netns laptop --interface nsm-1 --label app=web --mtu 1400 --payload ip \
-             --exclude 10.0.0.0/8",
+             --exclude 10.0.0.0/8 --route 192.0.2.0/24 --address 10.1.0.5 --address fd00::5 --dns",
         );
         let mechanism = &request.mechanism_preferences[0];
         assert_eq!(
@@ -219,10 +240,12 @@ mod tests {
         assert_eq!(connection.labels["app"], "web");
         assert_eq!(connection.payload, "IP");
         let context = connection.context.unwrap();
-        assert_eq!(
-            (context.mtu, context.ip_context.unwrap().excluded_prefixes),
-            (1400, vec!["10.0.0.0/8".to_owned()])
-        );
+        assert_eq!(context.mtu, 1400);
+        assert_eq!(context.extra_context["tieline.io/dns"], "resolv.conf");
+        let ip = context.ip_context.unwrap();
+        assert_eq!(ip.excluded_prefixes, ["10.0.0.0/8"]);
+        assert_eq!(ip.src_ip_addrs, ["10.1.0.5", "fd00::5"]);
+        assert_eq!(ip.src_routes[0].prefix, "192.0.2.0/24");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 use serde::Serialize;
 use tieline_proto::{
     connection::{Connection, ConnectionEvent, ConnectionEventType, State},
+    connectioncontext::PolicyRoute,
     tieline::admin::v1::{ConnectionBranch, ConnectionStatus},
 };
 
@@ -31,6 +32,14 @@ pub(crate) struct ConnectionView {
     pub(crate) dst_ip_addrs: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) src_routes: Vec<String>,
+    /// Packets that go by routes of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) policies: Vec<String>,
+    /// Prefixes that the client has for itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) extra_prefixes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) name_servers: Vec<String>,
     pub(crate) mtu: u32,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
@@ -114,6 +123,25 @@ impl BranchPlacement {
     }
 }
 
+/// `from 10.0.0.0/8, proto 6, dst_port 443: 192.0.2.0/24`; without routes: everything.
+fn policy(policy: &PolicyRoute) -> String {
+    let parts = [
+        ("from", &policy.from),
+        ("proto", &policy.proto),
+        ("dst_port", &policy.dst_port),
+        ("src_port", &policy.src_port),
+    ];
+    let given = parts.into_iter().filter(|(_, value)| !value.is_empty());
+    let packets: Vec<String> = given.map(|(name, value)| format!("{name} {value}")).collect();
+    let routes: Vec<&str> = policy.routes.iter().map(|route| route.prefix.as_str()).collect();
+    let routes = if routes.is_empty() {
+        "everything".to_owned()
+    } else {
+        routes.join(", ")
+    };
+    format!("{}: {routes}", packets.join(", "))
+}
+
 impl ConnectionView {
     /// The client's view.
     pub(crate) fn of_client(connection: Connection, now: SystemTime) -> Self {
@@ -156,6 +184,14 @@ impl ConnectionView {
             src_ip_addrs: ip.src_ip_addrs,
             dst_ip_addrs: ip.dst_ip_addrs,
             src_routes: ip.src_routes.into_iter().map(|route| route.prefix).collect(),
+            policies: ip.policies.iter().map(policy).collect(),
+            extra_prefixes: ip.extra_prefixes,
+            name_servers: context
+                .dns_context
+                .into_iter()
+                .flat_map(|dns| dns.configs)
+                .flat_map(|config| config.dns_server_ips)
+                .collect(),
             mtu: context.mtu,
             labels: sorted(connection.labels),
             expires: time(expires),
@@ -180,6 +216,15 @@ impl ConnectionView {
             ("Labels", labels(&self.labels)),
             ("Expires in", self.expires_in.clone()),
         ];
+        for (name, values) in [
+            ("Policies", &self.policies),
+            ("Own prefixes", &self.extra_prefixes),
+            ("Name servers", &self.name_servers),
+        ] {
+            if !values.is_empty() {
+                pairs.push((name, values.join("\n")));
+            }
+        }
         if let Some(placement) = &self.placement {
             pairs.extend([
                 ("Node", or_dash(&placement.node)),

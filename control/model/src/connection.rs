@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Branch, Circuit, ConnectionId, EndpointName, IfName, Labels, MacAddr, Mtu, NetnsRef, NodeName, Owner,
-    Payload, Report, Route, ServiceName, Side, Timestamp, circuit::derive_mac,
+    Branch, Circuit, ConnectionId, Context, EndpointName, IfName, Labels, MacAddr, Mtu, NetnsRef, NodeName,
+    Owner, Payload, Report, Route, ServiceName, Side, Timestamp, circuit::derive_mac,
 };
 
 /// Whether a connection carries packets.
@@ -124,6 +124,9 @@ pub struct Connection {
     pub dst_routes: Vec<Route>,
     /// What its client asked not to be given.
     pub excluded_prefixes: Vec<IpNet>,
+    /// What it brings to its client beside that.
+    #[serde(default)]
+    pub context: Context,
     /// When it ends unless it is refreshed; `None`: its node keeps it for as long as the client is there.
     pub expires: Option<Timestamp>,
     /// Who it passes.

@@ -6,6 +6,7 @@
 mod admin;
 mod agent;
 mod connection;
+mod context;
 mod registry;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 
 mod circuit;
 mod connection;
+mod context;
 pub mod convert;
 mod dns;
 mod endpoint;
@@ -18,6 +19,7 @@ mod name;
 mod net;
 mod object;
 mod plumbing;
+mod policy_route;
 mod query;
 mod report;
 mod request;
@@ -34,6 +36,7 @@ pub mod yaml;
 
 pub use circuit::{Branch, Circuit, EndpointSide, HopEnd, HopSide, Side, derive_hop_mac, derive_mac};
 pub use connection::{Before, ClientSide, Connection, ConnectionState, Path, PathSegment};
+pub use context::{Context, ContextRequest, DNS_KEY, DNS_VALUE, ExtraPrefixRequest};
 pub use dns::DnsConfig;
 pub use endpoint::{EndpointRegistration, NetworkServiceEndpoint, Owner, PLUMBING_LABEL, Workload};
 pub use invalid::Invalid;
@@ -42,6 +45,7 @@ pub use name::{ConnectionId, DomainName, EndpointName, NodeName, ServiceName, Wi
 pub use net::{Attachment, IfName, MacAddr, Mtu, Neighbour, NetnsId, NetnsRef, Route};
 pub use object::{Object, ObjectKind};
 pub use plumbing::Plumbing;
+pub use policy_route::{PolicyRoute, PolicyText, ProtocolNumber, check_policies};
 pub use query::{EndpointQuery, MonitorScope, SegmentPattern, ServiceQuery};
 pub use report::{Chosen, Decision, MAX_LISTED, Removal, Removed, Report, Step};
 pub use request::ConnectionRequest;
@@ -51,5 +55,5 @@ pub use service_selector::ServiceSelector;
 pub use template::{LabelPattern, MatchSelector};
 pub use time::{Lease, Timestamp};
 pub use traffic::{Ports, Protocol, TrafficSelector};
-pub use wire::{NodeWire, Transit, VethEnd, WireBranch, WireCircuit, WireDraining, WireEnd, WireHop};
+pub use wire::{EndPolicy, NodeWire, VethEnd, WireBranch, WireCircuit, WireDraining, WireEnd, WireHop};
 pub use wiring::{NetworkServiceWiring, SourceService, WiringRoute, WiringSource};

@@ -56,5 +56,9 @@ pub const MAX_PRIORITY: i32 = 1_000_000;
 pub const MAX_DNS_SERVERS: usize = 8;
 /// The most search domains in one DNS configuration.
 pub const MAX_SEARCH_DOMAINS: usize = 32;
+/// The most policy routes of a connection.
+pub const MAX_POLICIES: usize = 16;
+/// The most extra prefixes of a connection.
+pub const MAX_EXTRA_PREFIXES: usize = 16;
 /// The most DNS configurations of a service.
 pub const MAX_DNS_CONFIGS: usize = 16;

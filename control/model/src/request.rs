@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::{
-    ConnectionId, EndpointName, IfName, Labels, MacAddr, Mtu, Payload, Route, ServiceName, Timestamp,
+    ConnectionId, ContextRequest, EndpointName, IfName, Labels, MacAddr, Mtu, Payload, Route, ServiceName,
+    Timestamp,
 };
 
 /// A Request, validated. A client that refreshes may send back what it was answered.
@@ -35,6 +36,8 @@ pub struct ConnectionRequest {
     pub dst_routes: Vec<Route>,
     /// Addresses that the client cannot use.
     pub excluded_prefixes: Vec<IpNet>,
+    /// What it wants of the rest.
+    pub context: ContextRequest,
     /// Hardware addresses that the client expects, at its own and at the endpoint's end.
     pub macs: [Option<MacAddr>; 2],
     /// When the client asks it to end; `None`: as late as is granted.
@@ -62,6 +65,7 @@ impl ConnectionRequest {
             src_routes: Vec::new(),
             dst_routes: Vec::new(),
             excluded_prefixes: Vec::new(),
+            context: ContextRequest::default(),
             macs: [None, None],
             expires: None,
             kept_by_node: false,

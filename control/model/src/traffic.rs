@@ -5,7 +5,11 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{Invalid, net::parse_prefix, text::word_form};
+use crate::{
+    Invalid,
+    net::parse_prefix,
+    text::{text_form, word_form},
+};
 
 /// A transport protocol that traffic can be told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,7 +62,8 @@ impl Protocol {
 word_form!(Protocol, "protocol", "a protocol");
 
 /// A port, or a range of ports, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Ports {
     first: u16,
     last: u16,
@@ -112,6 +117,8 @@ impl Ports {
         (first <= last).then_some(Self { first, last })
     }
 }
+
+text_form!(Ports, "ports");
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,8 +3,8 @@
 use ipnet::IpNet;
 
 use crate::{
-    ConnectionId, EndpointName, IfName, MacAddr, Mtu, Neighbour, NetnsRef, Payload, Route, ServiceName,
-    TrafficSelector,
+    ConnectionId, DnsConfig, EndpointName, IfName, MacAddr, Mtu, Neighbour, NetnsRef, Payload, Ports,
+    ProtocolNumber, Route, ServiceName, TrafficSelector,
 };
 
 /// What a node's agent makes of a connection.
@@ -72,12 +72,20 @@ pub struct WireHop {
     pub outside: WireEnd,
 }
 
-/// Routes for packets that came in at one interface, so that the circuits through one function are kept apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transit {
-    /// That interface, in the same namespace.
-    pub from: IfName,
-    /// The routes.
+/// Packets of one address family that go by a table of their own. What is not given is any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndPolicy {
+    /// The interface of the same namespace that they came in at: so are the circuits through one function kept apart.
+    pub input: Option<IfName>,
+    /// Where they come from.
+    pub from: Option<IpNet>,
+    /// Their protocol.
+    pub protocol: Option<ProtocolNumber>,
+    /// The ports that they go to.
+    pub dst_ports: Option<Ports>,
+    /// The ports that they come from.
+    pub src_ports: Option<Ports>,
+    /// Their routes, at least one, all of one family.
     pub routes: Vec<Route>,
 }
 
@@ -107,6 +115,8 @@ pub struct VethEnd {
     pub neighbours: Vec<Neighbour>,
     /// Whether packets are routed through it.
     pub forwards: bool,
-    /// Routes through it for packets that came in at one other interface.
-    pub transit: Option<Transit>,
+    /// Packets that go by tables of their own, in the order in which they are looked at.
+    pub policies: Vec<EndPolicy>,
+    /// Name servers for the namespace's resolver.
+    pub name_servers: Vec<DnsConfig>,
 }

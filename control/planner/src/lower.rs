@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tieline_model::{
-    Attachment, Circuit, Connection, HopEnd, HopSide, IfName, MacAddr, Neighbour, NetnsRef, NodeWire,
-    Payload, Plumbing, Route, Side, Transit, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, derive_mac,
+    Attachment, Circuit, Connection, EndPolicy, HopEnd, HopSide, IfName, MacAddr, Neighbour, NetnsRef,
+    NodeWire, Payload, Plumbing, Route, Side, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, derive_mac,
 };
 
 /// The wire that the client's node makes of `connection`. Every end is on that node: [`crate::select()`] takes no other.
@@ -54,8 +54,15 @@ impl Lowering<'_> {
     fn client(&self) -> WireEnd {
         let connection = self.connection;
         let client = &connection.client;
+        let context = &connection.context;
         WireEnd::Veth(VethEnd {
             addresses: hosts(&client.addresses),
+            policies: self.policies(),
+            name_servers: if context.applies_dns {
+                context.dns.clone()
+            } else {
+                Vec::new()
+            },
             neighbours: self.far_neighbours(connection.far_mac().is_some()),
             ..veth(
                 &client.netns,
@@ -103,11 +110,7 @@ impl Lowering<'_> {
                 routes: self.direct(side),
                 neighbours,
                 forwards: true,
-                transit: Some(Transit {
-                    from: other.interface.clone(),
-                    routes: self.further(side),
-                })
-                .filter(|transit| !transit.routes.is_empty()),
+                policies: self.transit(side, &other.interface),
                 ..bare
             })
         };
@@ -138,25 +141,83 @@ impl Lowering<'_> {
         peers.iter().map(|ip| Route::to_host(*ip)).collect()
     }
 
-    /// The further routes of an end on `side`. On a wire for IP, one that says nothing else leads by way of the other
-    /// end's address: nobody there, and no gateway between, answers ARP for all that lies behind it.
+    /// The further routes of an end on `side`.
     fn further(&self, side: Side) -> Vec<Route> {
         let connection = self.connection;
-        let (routes, peers) = match side {
-            Side::Client => (&connection.src_routes, &connection.server_addresses),
-            Side::Endpoint => (&connection.dst_routes, &connection.client.addresses),
+        let context = &connection.context;
+        let (asked, given) = match side {
+            Side::Client => (&connection.src_routes, &context.service_routes),
+            Side::Endpoint => (&connection.dst_routes, &context.extra_prefixes),
         };
-        let by_way = |route: &Route| {
-            let of_family = |ip: &&IpAddr| ip.is_ipv4() == route.prefix.addr().is_ipv4();
-            let peer = peers.iter().find(of_family).copied();
-            Route {
-                prefix: route.prefix,
-                next_hop: route
-                    .next_hop
-                    .or(peer.filter(|_| connection.payload == Payload::Ip)),
+        let on_link = |prefix: &IpNet| Route {
+            prefix: *prefix,
+            next_hop: None,
+        };
+        let given = given.iter().map(on_link);
+        let mut routes: Vec<Route> = Vec::new();
+        for route in asked.iter().cloned().chain(given) {
+            if routes.iter().all(|other| other.prefix != route.prefix) {
+                routes.push(self.by_way(side, &route));
             }
+        }
+        routes
+    }
+
+    /// A route of an end on `side`. On a wire for IP, one that says nothing else leads by way of the other end's address:
+    /// nobody there, and no gateway between, answers ARP for all that lies behind it.
+    fn by_way(&self, side: Side, route: &Route) -> Route {
+        let connection = self.connection;
+        let peers = match side {
+            Side::Client => &connection.server_addresses,
+            Side::Endpoint => &connection.client.addresses,
         };
-        routes.iter().map(by_way).collect()
+        let of_family = |ip: &&IpAddr| ip.is_ipv4() == route.prefix.addr().is_ipv4();
+        let peer = peers.iter().find(of_family).copied();
+        let peer = peer.filter(|_| connection.payload == Payload::Ip);
+        Route {
+            prefix: route.prefix,
+            next_hop: route.next_hop.or(peer),
+        }
+    }
+
+    /// The client's policies with their routes in full.
+    fn policies(&self) -> Vec<EndPolicy> {
+        let connection = self.connection;
+        let mut policies = connection.context.end_policies(&connection.server_addresses);
+        for policy in &mut policies {
+            let routes = std::mem::take(&mut policy.routes);
+            policy.routes = routes
+                .iter()
+                .map(|route| self.by_way(Side::Client, route))
+                .collect();
+        }
+        policies
+    }
+
+    /// Where a gateway's end on `side` leads packets that came in at `input`, its other end: wherever the circuit's outer end
+    /// leads any of its packets.
+    fn transit(&self, side: Side, input: &IfName) -> Vec<EndPolicy> {
+        let mut routes = self.further(side);
+        if side == Side::Client {
+            for route in self.policies().into_iter().flat_map(|policy| policy.routes) {
+                if routes.iter().all(|other| other.prefix != route.prefix) {
+                    routes.push(route);
+                }
+            }
+        }
+        let (v4, v6): (Vec<Route>, Vec<Route>) = routes
+            .into_iter()
+            .partition(|route| route.prefix.addr().is_ipv4());
+        let policy = |routes: Vec<Route>| EndPolicy {
+            input: Some(input.clone()),
+            routes,
+            ..EndPolicy::default()
+        };
+        [v4, v6]
+            .into_iter()
+            .filter(|routes| !routes.is_empty())
+            .map(policy)
+            .collect()
     }
 
     fn client_neighbours(&self) -> Vec<Neighbour> {
@@ -192,7 +253,8 @@ fn veth(netns: &NetnsRef, name: &IfName, mac: MacAddr, routes: Vec<Route>) -> Ve
         routes,
         neighbours: Vec::new(),
         forwards: false,
-        transit: None,
+        policies: Vec::new(),
+        name_servers: Vec::new(),
     }
 }
 

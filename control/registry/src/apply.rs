@@ -42,7 +42,8 @@ impl Registry {
         for object in objects {
             concerned.extend(self.put_object(now, object));
         }
-        self.replan(concerned);
+        self.replan(concerned.clone());
+        self.renew_contexts(&concerned);
         let analysis = self.analysis(objects);
         let results = objects.iter().zip(actions).map(|(object, action)| Applied {
             kind: object.kind(),

@@ -51,6 +51,7 @@ impl Registry {
         }
         self.touch_record(Record::Connection, id);
         self.tell_connection(ChangeKind::Delete, &connection);
+        self.pass_routes_on(&connection);
         Some(self.touch_wire(&node, id))
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tieline_model::Invalid;
+use tieline_model::{ExtraPrefixRequest, Invalid};
 
 use crate::{Refusal, runs::Runs};
 
@@ -41,6 +41,14 @@ const FIELDS: [&str; 2] = [
     "connection.context.ip_context.src_ip_addrs",
     "connection.context.ip_context.dst_ip_addrs",
 ];
+
+const FIELD_EXTRA: &str = "connection.context.ip_context.extra_prefixes";
+const FIELD_EXTRA_REQUEST: &str = "connection.context.ip_context.extra_prefix_request";
+
+/// How many bits of a prefix number its addresses.
+fn block_bits(prefix: &IpNet) -> u32 {
+    u32::from(prefix.max_prefix_len() - prefix.prefix_len())
+}
 
 fn family(address: IpAddr) -> usize {
     usize::from(address.is_ipv6())
@@ -195,19 +203,141 @@ impl Addresses {
         })
     }
 
+    /// Prefixes for the client itself, from those of the service: first those that it `had`, then those that it names, then
+    /// free ones. `proposal` holds the addresses that the same connection gets.
+    pub(crate) fn propose_extra(
+        &self,
+        wanted: &Wanted<'_>,
+        requests: &[ExtraPrefixRequest],
+        [had, named]: [&[IpNet]; 2],
+        proposal: &Proposal,
+    ) -> Result<Vec<IpNet>, Refusal> {
+        let mut given: Vec<IpNet> = Vec::new();
+        for (i, named) in named.iter().enumerate().filter(|(_, one)| !had.contains(one)) {
+            let field = format!("{FIELD_EXTRA}[{i}]");
+            if !requests.iter().any(|request| request.describes(named)) {
+                let rule = "no extra_prefix_request asks for one of its family and length: add one";
+                return Err(Invalid::new(field, named.to_string(), rule).into());
+            }
+            self.check_extra(&field, named, wanted, proposal)?;
+        }
+        for (i, request) in requests.iter().enumerate() {
+            let count = usize::try_from(request.requested()).unwrap_or(usize::MAX);
+            let known = had.iter().chain(named);
+            let fitting: Vec<IpNet> = known
+                .filter(|one| request.describes(one) && !given.contains(one))
+                .copied()
+                .collect();
+            let before = given.len();
+            for prefix in fitting.into_iter().take(count) {
+                if !given.contains(&prefix) {
+                    given.push(prefix);
+                }
+            }
+            while given.len() - before < count {
+                let Some(free) = self.free_block(wanted, *request, &given, proposal) else {
+                    break;
+                };
+                given.push(free);
+            }
+            let found = u32::try_from(given.len() - before).unwrap_or(u32::MAX);
+            if found < request.required() {
+                return Err(Refusal::ExtraPrefixesExhausted {
+                    field: format!("{FIELD_EXTRA_REQUEST}[{i}].required_number"),
+                    required: request.required(),
+                    length: request.length(),
+                    service: wanted.service.to_owned(),
+                    found,
+                });
+            }
+        }
+        Ok(given)
+    }
+
+    fn check_extra(
+        &self,
+        field: &str,
+        named: &IpNet,
+        wanted: &Wanted<'_>,
+        proposal: &Proposal,
+    ) -> Result<(), Refusal> {
+        let (first, last) = range(named);
+        let invalid = |rule: String| Err(Invalid::new(field, named.to_string(), rule).into());
+        let inside = |prefix: &&IpNet| prefix.contains(named) && prefix.prefix_len() < named.prefix_len();
+        if !wanted.prefixes.iter().any(|prefix| inside(&prefix)) {
+            return invalid(format!(
+                "lies in no prefix of NetworkService {}: ask for none by name",
+                wanted.service
+            ));
+        }
+        if let Some(excluded) = wanted
+            .excluded
+            .iter()
+            .find(|one| one.contains(named) || named.contains(*one))
+        {
+            return invalid(format!(
+                "meets the excluded prefix {excluded}: ask for another one, or none by name"
+            ));
+        }
+        let own = proposal.client.iter().chain(&proposal.endpoint);
+        let free = self.taken[family(named.addr())].first_free_block(first, last, block_bits(named), &[]);
+        if free != Some(first) || own.into_iter().any(|address| named.contains(address)) {
+            return invalid("addresses in it are in use: ask for another one, or none by name".to_owned());
+        }
+        Ok(())
+    }
+
+    fn free_block(
+        &self,
+        wanted: &Wanted<'_>,
+        request: ExtraPrefixRequest,
+        given: &[IpNet],
+        proposal: &Proposal,
+    ) -> Option<IpNet> {
+        let v6 = request.is_ipv6();
+        let of_family = |prefix: &&IpNet| prefix.addr().is_ipv6() == v6;
+        let hosts = proposal
+            .client
+            .iter()
+            .chain(&proposal.endpoint)
+            .map(|ip| IpNet::from(*ip));
+        let skip: Vec<(u128, u128)> = hosts
+            .chain(wanted.excluded.iter().copied())
+            .chain(given.iter().copied())
+            .filter(|prefix| of_family(&prefix))
+            .map(|prefix| range(&prefix))
+            .collect();
+        let prefixes = wanted.prefixes.iter().filter(of_family);
+        let mut roomy = prefixes.filter(|prefix| prefix.prefix_len() < request.length());
+        roomy.find_map(|prefix| {
+            let (first, last) = range(prefix);
+            let bits = u32::from(prefix.max_prefix_len() - request.length());
+            let free = self.taken[usize::from(v6)].first_free_block(first, last, bits, &skip)?;
+            IpNet::new(address(prefix, free), request.length()).ok()
+        })
+    }
+
+    /// Takes every address of the prefixes; or none, and tells the prefix of which one is taken.
+    pub(crate) fn take_all(&mut self, prefixes: &[IpNet]) -> Result<(), IpNet> {
+        for (i, prefix) in prefixes.iter().enumerate() {
+            let (first, last) = range(prefix);
+            if !self.taken[family(prefix.addr())].insert_range(first, last) {
+                prefixes.iter().take(i).for_each(|one| self.release(one));
+                return Err(*prefix);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn release(&mut self, prefix: &IpNet) {
+        let (first, last) = range(prefix);
+        self.taken[family(prefix.addr())].remove_range(first, last);
+    }
+
     /// Takes what was proposed; the prefixes whose last address changed.
     pub(crate) fn remember(&mut self, proposal: &Proposal) -> Vec<IpNet> {
         self.last.extend(proposal.last.iter().copied());
         proposal.last.iter().map(|(prefix, _)| *prefix).collect()
-    }
-
-    /// Takes an address; false if it is taken.
-    pub(crate) fn take(&mut self, one: IpAddr) -> bool {
-        self.taken[family(one)].insert(number(one))
-    }
-
-    pub(crate) fn release(&mut self, one: IpAddr) {
-        self.taken[family(one)].remove(number(one));
     }
 
     /// The last address given out of a prefix.

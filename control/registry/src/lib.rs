@@ -12,6 +12,7 @@ mod circuits;
 mod command;
 mod config;
 mod connections;
+mod context;
 mod effects;
 mod endpoints;
 mod ipam;

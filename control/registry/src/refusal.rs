@@ -128,6 +128,34 @@ pub enum Refusal {
         /// Its prefixes of the family that is used up.
         prefixes: Vec<IpNet>,
     },
+    /// Not so many prefixes are free.
+    #[error(
+        "{field} \"{required}\": NetworkService {service} has {found} free prefixes of length /{length}: ask for fewer or smaller ones, or add a prefix to it"
+    )]
+    ExtraPrefixesExhausted {
+        /// The field that asks for them.
+        field: String,
+        /// How many are needed.
+        required: u32,
+        /// Their length.
+        length: u8,
+        /// The service.
+        service: String,
+        /// How many there are.
+        found: u32,
+    },
+    /// Another wire of the same client has the route.
+    #[error(
+        "{field} \"{prefix}\": connection {by} of the same client has this route: leave it out of one of them"
+    )]
+    RouteTaken {
+        /// The field that asks for it.
+        field: String,
+        /// The route's prefix.
+        prefix: IpNet,
+        /// The connection that has it.
+        by: ConnectionId,
+    },
     /// Prefixes of two services overlap without being equal.
     #[error("{field} \"{prefix}\": overlaps {other} of {service}: use an equal or a disjoint prefix")]
     PrefixesOverlap {
@@ -252,8 +280,12 @@ impl Refusal {
             Self::ForeignConnection { .. } | Self::ForeignEndpoint { .. } | Self::NotAnOperator { .. } => {
                 Code::PermissionDenied
             }
-            Self::InterfaceTaken { .. } | Self::AddressTaken { .. } => Code::AlreadyExists,
-            Self::AddressesExhausted { .. } | Self::NodeFull { .. } => Code::ResourceExhausted,
+            Self::InterfaceTaken { .. } | Self::AddressTaken { .. } | Self::RouteTaken { .. } => {
+                Code::AlreadyExists
+            }
+            Self::AddressesExhausted { .. } | Self::ExtraPrefixesExhausted { .. } | Self::NodeFull { .. } => {
+                Code::ResourceExhausted
+            }
             Self::NoEndpoint(_)
             | Self::NotPassthrough { .. }
             | Self::ServiceInUse { .. }

@@ -3,14 +3,15 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use tieline_model::{
-    ClientSide, Connection, ConnectionId, ConnectionRequest, ConnectionState, IfName, Invalid, Lease,
-    MacAddr, Mtu, NetworkService, Path, Payload, Side, Timestamp, Workload, derive_mac,
+    ClientSide, Connection, ConnectionId, ConnectionRequest, ConnectionState, Context, IfName, Invalid,
+    Lease, MacAddr, Mtu, NetworkService, Path, Payload, Side, Timestamp, Workload, derive_mac,
 };
 use tieline_planner::{Choice, Client, Told, lower};
 
 use crate::{
     ChangeKind, Granted, NodeGeneration, Record, Refusal, Registry,
     command::granted_until,
+    context::{For, without_given},
     ipam::{Proposal, Wanted},
     way::Asking,
 };
@@ -44,7 +45,10 @@ impl Registry {
             name: request.service.to_string(),
         };
         let service = service.ok_or_else(unknown)?;
-        match self.tables.connections.get(&request.id).cloned() {
+        let mut request = request;
+        let connection = self.tables.connections.get(&request.id).cloned();
+        without_given(&mut request.src_routes, &service, connection.as_deref());
+        match connection {
             Some(connection) => self.refresh(now, caller, request, &service, &connection),
             None => self.establish(now, caller, request, &service),
         }
@@ -87,7 +91,15 @@ impl Registry {
         // A refresh with the answer of the last request asks for nothing new.
         let asked = request.expires.filter(|at| Some(*at) != connection.expires);
         let expires = self.lease(request.kept_by_node, asked, now)?;
+        let context = self.context(For {
+            caller,
+            service,
+            request: &request,
+            proposal: &Proposal::default(),
+            has: Some(connection),
+        })?;
         let mut changed = Connection::clone(connection);
+        changed.context = context;
         changed.mtu = self.mtu(&request, service);
         changed.payload = service.payload();
         changed.expires = expires;
@@ -112,6 +124,7 @@ impl Registry {
             self.tell_connection(ChangeKind::Update, &changed);
         }
         self.put_changed(changed)?;
+        self.pass_routes_on(connection);
         if told_otherwise {
             self.select_again(&id, &Told::new());
         }
@@ -171,12 +184,7 @@ impl Registry {
             told: &Told::new(),
             avoid: &[],
         })?;
-        let proposal = self.tables.addresses.propose(&Wanted {
-            service: service.name().as_str(),
-            prefixes: self.prefixes_of(service),
-            excluded: self.excluded(service, &request),
-            asked: [&request.src_addresses, &request.dst_addresses],
-        })?;
+        let (proposal, context) = self.grants(caller, service, &request)?;
         let interface = self.client_interface(caller, &request)?;
         let mut connection = Connection {
             mtu: self.mtu(&request, service),
@@ -201,6 +209,7 @@ impl Registry {
             src_routes: request.src_routes,
             dst_routes: request.dst_routes,
             excluded_prefixes: request.excluded_prefixes,
+            context,
             expires,
             path: Path::default(),
             generation: 0,
@@ -218,6 +227,29 @@ impl Registry {
             },
         )?;
         self.put_new(&way.choices, connection, &proposal)
+    }
+
+    /// Addresses and context of a new connection.
+    fn grants(
+        &self,
+        caller: &Workload,
+        service: &NetworkService,
+        request: &ConnectionRequest,
+    ) -> Result<(Proposal, Context), Refusal> {
+        let proposal = self.tables.addresses.propose(&Wanted {
+            service: service.name().as_str(),
+            prefixes: self.prefixes_of(service),
+            excluded: self.excluded(caller, service, request),
+            asked: [&request.src_addresses, &request.dst_addresses],
+        })?;
+        let context = self.context(For {
+            caller,
+            service,
+            request,
+            proposal: &proposal,
+            has: None,
+        })?;
+        Ok((proposal, context))
     }
 
     /// Puts a connection that was checked whole: from here nothing is refused but what is our own fault.
@@ -261,21 +293,12 @@ impl Registry {
         Ok(())
     }
 
-    fn prefixes_of<'a>(&'a self, service: &'a NetworkService) -> &'a [ipnet::IpNet] {
+    pub(crate) fn prefixes_of<'a>(&'a self, service: &'a NetworkService) -> &'a [ipnet::IpNet] {
         if service.prefixes().is_empty() {
             &self.config.default_prefixes
         } else {
             service.prefixes()
         }
-    }
-
-    fn excluded(&self, service: &NetworkService, request: &ConnectionRequest) -> Vec<ipnet::IpNet> {
-        let of_service = service.excluded_prefixes().iter();
-        of_service
-            .chain(&request.excluded_prefixes)
-            .chain(&self.config.excluded_prefixes)
-            .copied()
-            .collect()
     }
 
     fn client_interface(&self, caller: &Workload, request: &ConnectionRequest) -> Result<IfName, Refusal> {

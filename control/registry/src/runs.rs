@@ -22,43 +22,85 @@ impl Runs {
         self.0.is_empty()
     }
 
+    /// The last number of the last run that has any of `first` to `last`.
+    fn end_of_any(&self, first: u128, last: u128) -> Option<u128> {
+        let (_, end) = self.0.range(..=last).next_back()?;
+        (*end >= first).then_some(*end)
+    }
+
     /// Adds `number`; false if it is there.
     pub(crate) fn insert(&mut self, number: u128) -> bool {
-        if self.contains(number) {
+        self.insert_range(number, number)
+    }
+
+    /// Adds `first` to `last`; false, and nothing is added, if any of them is there.
+    pub(crate) fn insert_range(&mut self, first: u128, last: u128) -> bool {
+        if self.end_of_any(first, last).is_some() {
             return false;
         }
         let before = self
             .0
-            .range(..number)
+            .range(..first)
             .next_back()
             .map(|(start, end)| (*start, *end));
         let start = match before {
-            Some((start, end)) if end.checked_add(1) == Some(number) => start,
-            _ => number,
+            Some((start, end)) if end.checked_add(1) == Some(first) => start,
+            _ => first,
         };
-        let after = number.checked_add(1).and_then(|next| self.0.remove(&next));
-        self.0.insert(start, after.unwrap_or(number));
+        let after = last.checked_add(1).and_then(|next| self.0.remove(&next));
+        self.0.insert(start, after.unwrap_or(last));
         true
     }
 
     /// Takes `number` out; false if it is not there.
     pub(crate) fn remove(&mut self, number: u128) -> bool {
+        self.remove_range(number, number)
+    }
+
+    /// Takes `first` to `last` out; false, and nothing is taken out, if one of them is not there.
+    pub(crate) fn remove_range(&mut self, first: u128, last: u128) -> bool {
         let run = self
             .0
-            .range(..=number)
+            .range(..=first)
             .next_back()
             .map(|(start, end)| (*start, *end));
-        let Some((start, end)) = run.filter(|(_, end)| *end >= number) else {
+        let Some((start, end)) = run.filter(|(_, end)| *end >= last) else {
             return false;
         };
         self.0.remove(&start);
-        if start < number {
-            self.0.insert(start, number - 1);
+        if start < first {
+            self.0.insert(start, first - 1);
         }
-        if number < end {
-            self.0.insert(number + 1, end);
+        if last < end {
+            self.0.insert(last + 1, end);
         }
         true
+    }
+
+    /// The first of a block of 2^`bits` numbers from `at` to `last` that begins at a multiple of its size and has none
+    /// in the set or in one of the `skip` ranges.
+    pub(crate) fn first_free_block(
+        &self,
+        at: u128,
+        last: u128,
+        bits: u32,
+        skip: &[(u128, u128)],
+    ) -> Option<u128> {
+        let size = 1_u128.checked_shl(bits)?;
+        let align = |number: u128| Some(number.checked_add(size - 1)? & !(size - 1));
+        let mut start = align(at)?;
+        loop {
+            let end = start.checked_add(size - 1).filter(|end| *end <= last)?;
+            let skipped = skip
+                .iter()
+                .filter(|(from, to)| *from <= end && *to >= start)
+                .map(|(_, to)| *to)
+                .max();
+            match self.end_of_any(start, end).max(skipped) {
+                Some(taken) => start = align(taken.checked_add(1)?)?,
+                None => return Some(start),
+            }
+        }
     }
 
     /// The first number from `at` to `last` that is neither in the set nor in one of the `skip` ranges. Passes each
@@ -102,10 +144,28 @@ mod tests {
                     let free = (n..=30).find(|m| !model.contains(m) && !(7..=9).contains(m));
                     prop_assert_eq!(runs.first_free(n, 30, &[(7, 9)]), free);
                 }
+                for bits in 0..4 {
+                    let size = 1 << bits;
+                    let is_free = |start: &u128| (*start..start + size).all(|n| !model.contains(&n) && !(7..=9).contains(&n));
+                    let block = (0..=30).step_by(1 << bits).find(|start| start + size <= 31 && is_free(start));
+                    prop_assert_eq!(runs.first_free_block(0, 30, bits, &[(7, 9)]), block);
+                }
                 let touching = runs.0.values().any(|end| runs.0.contains_key(&(end + 1)));
                 prop_assert!(!touching, "{:?}", runs);
             }
         }
+    }
+
+    #[test]
+    fn a_range_is_added_and_taken_out_whole_or_not_at_all() {
+        let mut runs = Runs::default();
+        assert!(
+            runs.insert_range(8, 15) && runs.insert(7) && !runs.insert_range(15, 20) && !runs.contains(16)
+        );
+        assert!(!runs.remove_range(14, 16) && runs.contains(14));
+        assert!(runs.remove_range(8, 15) && runs.contains(7) && !runs.contains(8));
+        assert_eq!(runs.first_free_block(u128::MAX, u128::MAX, 4, &[]), None);
+        assert_eq!(runs.first_free_block(0, u128::MAX, 128, &[]), None);
     }
 
     #[test]

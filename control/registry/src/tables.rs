@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use tieline_model::{
     Attachment, Circuit, Connection, ConnectionId, EndpointName, NetnsRef, NetworkService,
     NetworkServiceEndpoint, NetworkServiceWiring, NodeName, ServiceName, Step, Timestamp, WiringName,
@@ -144,14 +145,9 @@ impl Tables {
         self.names
             .take(&connection)
             .map_err(|(name, by)| format!("interface {name} is connection {by}'s"))?;
-        let mut taken = Vec::new();
-        for address in addresses_of(&connection) {
-            if !self.addresses.take(*address) {
-                taken.into_iter().for_each(|one| self.addresses.release(one));
-                self.names.release(&connection);
-                return Err(format!("address {address} is another connection's"));
-            }
-            taken.push(*address);
+        if let Err(prefix) = self.addresses.take_all(&prefixes_of(&connection)) {
+            self.names.release(&connection);
+            return Err(format!("{prefix} is another connection's"));
         }
         self.by_service.put(&connection.service, id);
         self.by_node.put(&connection.client.node, id);
@@ -174,6 +170,15 @@ impl Tables {
         let id = &connection.id;
         let taken = |(name, by)| format!("interface {name} is connection {by}'s");
         self.names.exchange(&old, &connection).map_err(taken)?;
+        let (has, wants) = (prefixes_of(&old), prefixes_of(&connection));
+        let more: Vec<IpNet> = wants.iter().filter(|one| !has.contains(one)).copied().collect();
+        if let Err(prefix) = self.addresses.take_all(&more) {
+            let undone = self.names.exchange(&connection, &old);
+            debug_assert_eq!(undone, Ok(()), "they were its own");
+            return Err(format!("{prefix} is another connection's"));
+        }
+        let less = has.iter().filter(|one| !wants.contains(one));
+        less.for_each(|prefix| self.addresses.release(prefix));
         self.take_ways(&old);
         self.put_ways(&connection);
         self.take_lease(old.expires, Leased::Connection(id.clone()));
@@ -185,7 +190,9 @@ impl Tables {
     pub(crate) fn take_connection(&mut self, id: &ConnectionId) -> Option<Arc<Connection>> {
         let connection = self.connections.remove(id)?;
         self.names.release(&connection);
-        addresses_of(&connection).for_each(|address| self.addresses.release(*address));
+        prefixes_of(&connection)
+            .iter()
+            .for_each(|prefix| self.addresses.release(prefix));
         self.by_service.take(&connection.service, id);
         self.by_node.take(&connection.client.node, id);
         let client = &connection.client;
@@ -234,6 +241,14 @@ pub(crate) fn addresses_of(connection: &Connection) -> impl Iterator<Item = &IpA
         .addresses
         .iter()
         .chain(&connection.server_addresses)
+}
+
+/// All that no other connection has addresses of.
+fn prefixes_of(connection: &Connection) -> Vec<IpNet> {
+    let hosts = addresses_of(connection).map(|ip| IpNet::from(*ip));
+    hosts
+        .chain(connection.context.extra_prefixes.iter().copied())
+        .collect()
 }
 
 /// Every endpoint on circuits; one may come several times.

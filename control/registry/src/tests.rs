@@ -1,6 +1,7 @@
 //! Scenarios and random sequences on the whole state machine.
 
 mod circuits;
+mod context;
 mod leases;
 mod live;
 mod nodes;

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use dataplane_common::limits::{DEFAULT_MAX_WIRES, MAX_WIRES};
 
 use super::error::ConfigError;
+use super::resolvers::FOLDER;
 use crate::loader::{self, Backend};
 
 /// Where an agent finds what it needs. Every path can be set, so that several nodes fit on one machine.
@@ -32,6 +33,8 @@ pub struct Config {
     pub workloads: Vec<PathBuf>,
     /// A folder with a file for each pod of the node.
     pub pod_metadata: Option<PathBuf>,
+    /// The folder of the namespaces' `resolv.conf`.
+    pub resolver_dir: PathBuf,
 }
 
 impl Config {
@@ -50,6 +53,7 @@ impl Config {
             resync_interval: Duration::from_secs(15),
             workloads: Vec::new(),
             pod_metadata: None,
+            resolver_dir: PathBuf::from(FOLDER),
         }
     }
 

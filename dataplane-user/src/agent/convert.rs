@@ -3,6 +3,8 @@
 //! A wire that cannot be understood is a failure of that wire alone: it is taken out of the plan and reported, and
 //! the rest of the plan goes on.
 
+mod policy;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -20,7 +22,7 @@ use tieline_proto::tieline::agent::v1 as proto;
 
 use crate::desired::{
     Branch, Change, Circuit, Desired, Draining, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsId,
-    NetnsRef, Payload, Route, Traffic, Transit, VethEnd, Wire, WireId,
+    NetnsRef, Payload, Route, Traffic, VethEnd, Wire, WireId,
 };
 
 /// The longest connection id in bytes. Ids become parts of interface aliases and metrics.
@@ -343,6 +345,7 @@ fn veth_end(at: At<'_>, end: proto::VethEnd) -> Result<VethEnd, InvalidWire> {
         ("veth.addresses", end.addresses.len()),
         ("veth.routes", end.routes.len()),
         ("veth.neighbours", end.neighbours.len()),
+        ("veth.name_servers", end.name_servers.len()),
     ] {
         if length > MAX_PER_END {
             return Err(at.invalid(field, length, "must have at most 1024 entries"));
@@ -360,7 +363,7 @@ fn veth_end(at: At<'_>, end: proto::VethEnd) -> Result<VethEnd, InvalidWire> {
         routes: end
             .routes
             .iter()
-            .map(|message| route(at, message))
+            .map(|message| route(at, "veth.routes", message))
             .collect::<Result<_, _>>()?,
         neighbours: end
             .neighbours
@@ -368,22 +371,12 @@ fn veth_end(at: At<'_>, end: proto::VethEnd) -> Result<VethEnd, InvalidWire> {
             .map(|message| neighbour(at, message))
             .collect::<Result<_, _>>()?,
         forwards: end.forwards,
-        transit: end.transit.map(|message| transit(at, &message)).transpose()?,
-    })
-}
-
-fn transit(at: At<'_>, message: &proto::Transit) -> Result<Transit, InvalidWire> {
-    if message.routes.len() > MAX_PER_END {
-        return Err(at.invalid(
-            "veth.transit.routes",
-            message.routes.len(),
-            "must have at most 1024 entries",
-        ));
-    }
-    let routes = message.routes.iter().map(|message| route(at, message));
-    Ok(Transit {
-        from: if_name(at, "veth.transit.from", &message.from)?,
-        routes: routes.collect::<Result<_, _>>()?,
+        policies: policy::policies(at, &end.policies)?,
+        name_servers: end
+            .name_servers
+            .into_iter()
+            .map(|message| policy::name_servers(at, message))
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -468,30 +461,28 @@ fn address(at: At<'_>, text: &str) -> Result<IpNet, InvalidWire> {
     Ok(net)
 }
 
-fn route(at: At<'_>, message: &proto::Route) -> Result<Route, InvalidWire> {
-    let prefix: IpNet = message
-        .prefix
-        .parse()
-        .map_err(|_| at.invalid("veth.routes.prefix", &message.prefix, "must be a prefix"))?;
-    if prefix.trunc() != prefix {
-        return Err(at.invalid(
-            "veth.routes.prefix",
-            &message.prefix,
-            "must have no bits beyond its length",
-        ));
-    }
+fn route(at: At<'_>, field: &str, message: &proto::Route) -> Result<Route, InvalidWire> {
+    let prefix = prefix(at, &format!("{field}.prefix"), &message.prefix)?;
+    let field = format!("{field}.next_hop");
     let next_hop = match message.next_hop.as_str() {
         "" => None,
-        text => Some(ip(at, "veth.routes.next_hop", text)?),
+        text => Some(ip(at, &field, text)?),
     };
     if next_hop.is_some_and(|hop| hop.is_ipv4() != prefix.addr().is_ipv4()) {
-        return Err(at.invalid(
-            "veth.routes.next_hop",
-            &message.next_hop,
-            "must be of the prefix's address family",
-        ));
+        let rule = "must be of the prefix's address family";
+        return Err(at.invalid(&field, &message.next_hop, rule));
     }
     Ok(Route { prefix, next_hop })
+}
+
+fn prefix(at: At<'_>, field: &str, text: &str) -> Result<IpNet, InvalidWire> {
+    let prefix: IpNet = text
+        .parse()
+        .map_err(|_| at.invalid(field, text, "must be a prefix"))?;
+    if prefix.trunc() != prefix {
+        return Err(at.invalid(field, text, "must have no bits beyond its length"));
+    }
+    Ok(prefix)
 }
 
 fn neighbour(at: At<'_>, message: &proto::Neighbour) -> Result<Neighbour, InvalidWire> {

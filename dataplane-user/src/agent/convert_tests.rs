@@ -21,8 +21,7 @@ fn veth(name: &str) -> proto::WireEnd {
                 ip: "10.0.0.2".into(),
                 mac: "02:00:00:00:00:02".into(),
             }],
-            forwards: false,
-            transit: None,
+            ..proto::VethEnd::default()
         })),
     }
 }

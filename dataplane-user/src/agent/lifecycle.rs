@@ -101,7 +101,8 @@ impl Agent {
             .map_err(|error| AgentError::Datapath(error.into()))?
             .id;
         let listener = Listener::bind(&self.config.socket)?;
-        let worker = worker::spawn(make, Arc::clone(&self.status)).map_err(AgentError::Thread)?;
+        let worker = worker::spawn(make, &self.config.resolver_dir, Arc::clone(&self.status))
+            .map_err(AgentError::Thread)?;
         let worker::Running {
             jobs,
             started,

@@ -93,8 +93,7 @@ impl Bench {
                         mac: format!("02:00:00:00:00:{other:02x}"),
                     })
                     .into(),
-                forwards: false,
-                transit: None,
+                ..proto::VethEnd::default()
             })),
         };
         let wire = proto::Wire {

@@ -19,7 +19,8 @@ impl Bench {
         let control = FakeControl::start(folder.path());
         let status = Arc::new(Status::new("tl-node"));
         let (fake, ..) = machine(256);
-        let worker = worker::spawn(|_| Ok((fake, ())), Arc::clone(&status)).unwrap();
+        let make = |_| Ok((fake, ()));
+        let worker = worker::spawn(make, &folder.path().join("netns"), Arc::clone(&status)).unwrap();
         soon(worker.started).await.unwrap().unwrap();
         let session = Session {
             channel: dial::channel(&testing::address(folder.path())).unwrap(),

@@ -69,6 +69,7 @@ pub(crate) fn config(folder: &Path) -> Config {
         control: address(folder),
         state_dir: folder.join("state"),
         resync_interval: Duration::from_millis(100),
+        resolver_dir: folder.join("netns"),
         ..Config::new("tl-node")
     }
 }

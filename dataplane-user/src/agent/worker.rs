@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -24,6 +25,7 @@ use super::{
     batch::{self, Batch},
     convert::{CheckedChange, CheckedPlan, InvalidWire},
     error::StartError,
+    resolvers::Resolvers,
     status::Status,
     telemetry::{FailureLabels, PassKind, PassLabels},
 };
@@ -127,7 +129,9 @@ pub(crate) struct Running {
 
 /// Starts the thread and, on it, what `make` returns: the datapath, and something that lives as long as it. `make` is
 /// given a way to hand in jobs by itself. To be called inside a runtime, whose clock it uses.
-pub(crate) fn spawn<D, G, F>(make: F, status: Arc<Status>) -> io::Result<Running>
+///
+/// Namespaces' name servers are kept in `resolvers`.
+pub(crate) fn spawn<D, G, F>(make: F, resolvers: &Path, status: Arc<Status>) -> io::Result<Running>
 where
     D: Datapath,
     F: FnOnce(mpsc::WeakSender<Job>) -> Result<(D, G), StartError> + Send + 'static,
@@ -137,6 +141,7 @@ where
     let weak = jobs.downgrade();
     let (started_tx, started) = oneshot::channel();
     let (ended_tx, ended) = oneshot::channel();
+    let folder = resolvers.to_owned();
     let body = move || {
         let made = make(weak).and_then(|(datapath, guard)| Ok((start(datapath, &status)?, guard)));
         // Where nobody listens any more, nobody needs to know.
@@ -144,6 +149,7 @@ where
             Ok((reconciler, _guard)) => {
                 let _ = started_tx.send(Ok(()));
                 Worker {
+                    resolvers: Resolvers::new(&folder, reconciler.datapath().scope()),
                     reconciler,
                     jobs: receiver,
                     held: None,
@@ -192,6 +198,7 @@ fn start<D: Datapath>(datapath: D, status: &Status) -> Result<Reconciler<D>, Sta
 
 struct Worker<D> {
     reconciler: Reconciler<D>,
+    resolvers: Resolvers,
     jobs: mpsc::Receiver<Job>,
     /// A job taken from the channel that did not fit into the batch before it.
     held: Option<Job>,
@@ -291,6 +298,7 @@ impl<D: Datapath> Worker<D> {
     fn snapshot(&mut self, plan: CheckedPlan, reports: Reports) {
         let generation = plan.desired.generation;
         let wires = plan.desired.wires.len();
+        self.resolvers.plan(&plan.desired);
         match self.pass(PassKind::Snapshot, |reconciler| {
             reconciler.snapshot(plan.desired, Instant::now())
         }) {
@@ -325,6 +333,7 @@ impl<D: Datapath> Worker<D> {
         }
         let (change, parts) = self.gather(Batch::new(delta), reports).into_change();
         let generation = change.generation;
+        self.resolvers.change(&change);
         self.changed = Some(Instant::now());
         match self.pass(PassKind::Delta, |reconciler| {
             reconciler.change(change, Instant::now())
@@ -382,6 +391,7 @@ impl<D: Datapath> Worker<D> {
 
     fn full_pass(&mut self) {
         let began = Instant::now();
+        self.resolvers.look_again();
         self.repair(|reconciler| reconciler.pass(Instant::now()));
         self.status.set_full_pass(began.elapsed());
     }
@@ -460,12 +470,13 @@ impl<D: Datapath> Worker<D> {
         self.status.set_planned(self.reconciler.planned_generation());
         self.status.set_applied(self.reconciler.generation());
         self.status.set_wire_counts(self.reconciler.wire_counts());
-        let outcome = result.map_err(|error| {
+        let mut outcome = result.map_err(|error| {
             metrics.pass_errors.get_or_create(&labels).inc();
             warn!(%error, ?kind, "a pass ended early; wires that were there keep forwarding");
             self.at = None;
             Fault::Pass(error.to_string())
         })?;
+        outcome.failures.extend(self.resolvers.settle());
         metrics
             .operations
             .inc_by(u64::try_from(outcome.operations).unwrap_or(u64::MAX));

@@ -24,6 +24,7 @@ impl Bench {
         let reconciler = start(fake, &status).unwrap();
         let (jobs, receiver) = mpsc::channel(MAX_JOBS);
         let worker = Worker {
+            resolvers: Resolvers::new(Path::new("/proc/tl-none"), reconciler.datapath().scope()),
             reconciler,
             jobs: receiver,
             held: None,
@@ -332,7 +333,12 @@ async fn the_thread_does_what_it_has_accepted_and_ends() {
         started,
         ended,
         thread,
-    } = spawn(|_| Ok((fake, ())), Arc::clone(&status)).unwrap();
+    } = spawn(
+        |_| Ok((fake, ())),
+        Path::new("/proc/tl-none"),
+        Arc::clone(&status),
+    )
+    .unwrap();
     testing::soon(started).await.unwrap().unwrap();
     let (release, wait) = std_mpsc::channel::<()>();
     jobs.send(Job::Look(Box::new(move |_| wait.recv().unwrap())))
@@ -352,7 +358,8 @@ async fn the_thread_does_what_it_has_accepted_and_ends() {
 #[tokio::test]
 async fn a_datapath_that_does_not_start_says_why() {
     let status = Arc::new(Status::new("tl-node"));
-    let Running { started, ended, .. } = spawn::<Fake, (), _>(|_| Err("no bpffs".into()), status).unwrap();
+    let Running { started, ended, .. } =
+        spawn::<Fake, (), _>(|_| Err("no bpffs".into()), Path::new("/proc/tl-none"), status).unwrap();
     assert_eq!(
         testing::soon(started).await.unwrap().unwrap_err().to_string(),
         "no bpffs"
@@ -422,4 +429,30 @@ fn notices_between_changes_do_not_make_two_passes_of_them() {
     );
     assert_eq!(bench.worker.reconciler.generation(), 3);
     assert!(bench.worker.lost.is_empty(), "no wire has these interfaces");
+}
+
+#[test]
+fn a_wire_whose_name_servers_cannot_be_used_stands_and_says_so() {
+    let mut bench = Bench::new(256);
+    let mut resolved = wire(1);
+    let end = resolved.client.as_mut().and_then(|end| end.attachment.as_mut());
+    let Some(proto::wire_end::Attachment::Veth(end)) = end else {
+        panic!("a veth")
+    };
+    // The folder of this worker's resolver files cannot be made.
+    end.name_servers = vec![proto::NameServers {
+        addresses: vec!["10.0.0.53".into()],
+        search_domains: Vec::new(),
+    }];
+    bench.snapshot(1, vec![resolved, wire(2)]);
+    let Report::Ack(ack) = bench.answer() else {
+        panic!("an acknowledgement")
+    };
+    assert_eq!(ack.generation, 1);
+    let [failure] = ack.failures.as_slice() else {
+        panic!("one failure: {ack:?}")
+    };
+    assert_eq!(failure.connection_id, "c1");
+    assert_eq!(failure.field, "context.extra_context[tieline.io/dns]");
+    assert_eq!(bench.worker.reconciler.wire_counts(), wire_counts(2, 0));
 }

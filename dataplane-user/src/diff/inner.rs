@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    desired::{IfName, VethEnd, Wire},
+    desired::{IfName, Policy, VethEnd, Wire},
     observed::{Inner, Owned, is_automatic},
     op::InnerChange,
 };
@@ -27,49 +27,38 @@ pub(super) fn inner_change(wire: &Wire, end: &VethEnd, host: &IfName, inner: Opt
         .filter(|ip| !kept.contains(ip))
         .collect();
     change.add_neighbours = add;
+    let wanted = numbered(end);
+    let found = inner.map(|inner| inner.policies.clone()).unwrap_or_default();
+    change.remove_policies = found.difference(&wanted).cloned().collect();
+    change.add_policies = wanted.difference(&found).cloned().collect();
     change.remove_addresses.retain(|address| !is_automatic(address));
     // A fresh end has its hardware address, and is down.
     change.mac = inner.is_some_and(|inner| inner.mac != end.mac).then_some(end.mac);
     change.mtu = inner
         .is_none_or(|inner| inner.mtu != wire.mtu || !inner.up)
         .then_some(wire.mtu);
-    transit_change(&mut change, end, inner);
     change.forward = end.forwards && !inner.is_some_and(|inner| inner.forwards);
     if change.mac.is_some() || !change.remove_addresses.is_empty() {
         // The kernel drops the routes and neighbours that an address or a link state carried.
         change.add_routes.clone_from(&end.routes);
         change.add_neighbours.clone_from(&end.neighbours);
-        change.add_transit = end
-            .transit
-            .iter()
-            .flat_map(|transit| transit.routes.clone())
-            .collect();
+        change.add_policies = wanted.into_iter().collect();
     }
     change
 }
 
-fn transit_change(change: &mut InnerChange, end: &VethEnd, inner: Option<&Inner>) {
-    let (mut rules, mut routes) = (BTreeSet::new(), BTreeSet::new());
-    if let Some(transit) = &end.transit {
-        rules = transit.rules();
-        routes.extend(transit.routes.iter().cloned());
-    }
-    let (no_rules, no_routes) = (BTreeSet::new(), BTreeSet::new());
-    let (found_rules, found_routes) =
-        inner.map_or((&no_rules, &no_routes), |inner| (&inner.rules, &inner.transit));
-    change.remove_transit = found_routes.difference(&routes).cloned().collect();
-    change.add_transit = routes.difference(found_routes).cloned().collect();
-    change.remove_rules = found_rules.difference(&rules).cloned().collect();
-    change.add_rules = rules.difference(found_rules).cloned().collect();
+/// The policies that an end shall have, with their places in the order.
+fn numbered(end: &VethEnd) -> BTreeSet<(u8, Policy)> {
+    (0..).zip(end.policies.iter().cloned()).collect()
 }
 
 /// What an end leaves in its namespace when it is deleted, to be taken away before.
 pub(crate) fn withdrawal(host: &IfName, end: &VethEnd) -> Option<InnerChange> {
-    let transit = end.transit.as_ref()?;
-    Some(InnerChange {
-        remove_rules: transit.rules().into_iter().collect(),
+    let change = InnerChange {
+        remove_policies: numbered(end).into_iter().collect(),
         ..InnerChange::none(host.clone(), end)
-    })
+    };
+    (!change.is_empty()).then_some(change)
 }
 
 /// What of `wanted` is missing, in the plan's order; and what of ours is too much.

@@ -9,7 +9,7 @@ use dataplane_common::{
 
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
-    desired::IfName,
+    desired::{IfName, NetnsRef},
     observed::{Observed, Scope},
     op::{InnerChange, NewEnd, Settle},
     ownership::{Managed, NodeScope},
@@ -188,6 +188,10 @@ impl<D: Datapath> Datapath for Faulty<D> {
 
     fn delete(&mut self, links: &[&Managed]) -> Results<()> {
         self.one_by_one(links, D::delete)
+    }
+
+    fn sweep(&mut self, namespaces: &[&NetnsRef]) -> Results<()> {
+        self.one_by_one(namespaces, D::sweep)
     }
 
     fn counters(&self, slots: &[u32]) -> Result<Vec<WireCounters>, ObserveError> {

@@ -15,7 +15,7 @@ use dataplane_common::{
 use super::splits::{describe, first_of};
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
-    desired::{IfName, Mac, Neighbour, NetnsId, NetnsRef, Route, Rule, VethEnd},
+    desired::{IfName, Mac, Neighbour, NetnsId, NetnsRef, Route, VethEnd},
     observed::{HostInterface, Inner, Look, Observed, Obstacle, Owned, Scope, Want, split_numbers},
     op::{InnerChange, NewEnd, Settle},
     outcome::FailureKind,
@@ -31,8 +31,9 @@ pub struct Fake {
     next_index: u32,
     host: BTreeMap<IfName, Link>,
     netns: BTreeMap<PathBuf, (NetnsId, BTreeMap<IfName, Guest>)>,
-    /// Rules of namespaces with the host end's index of the pair that they lead to. They outlive the pair.
-    rules: BTreeMap<PathBuf, BTreeSet<(u32, Rule)>>,
+    /// Policies' rules in namespaces: the host end's index of the pair that they lead to, and the policy's place in the
+    /// order. They outlive the pair.
+    rules: BTreeMap<PathBuf, BTreeSet<(u32, u8)>>,
     positions: BTreeMap<u32, Position>,
     attached: BTreeSet<IfName>,
     promoted: BTreeSet<IfName>,
@@ -187,8 +188,7 @@ impl Fake {
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),
-            transit: BTreeSet::new(),
-            rules: BTreeSet::new(),
+            policies: BTreeSet::new(),
         };
         if let Some((_, guests)) = self.netns.get_mut(path) {
             guests.insert(name, Guest { host: None, inner });
@@ -243,17 +243,6 @@ impl Fake {
                 let peer = guest.host.as_ref().map_or("-", IfName::as_str);
                 writeln!(text, "inner {} {name} peer={peer}", path.display())?;
                 write_inner(text, &guest.inner)?;
-                let host = guest.host.as_ref().and_then(|host| self.index_of(host));
-                for (_, rule) in self
-                    .rules
-                    .get(path)
-                    .into_iter()
-                    .flatten()
-                    .filter(|(table, _)| Some(*table) == host)
-                {
-                    let family = if rule.ipv6 { "IPv6" } else { "IPv4" };
-                    writeln!(text, "  rule for {family} from {}", rule.from)?;
-                }
             }
         }
         for (at, position) in self.positions_by_name() {
@@ -373,10 +362,13 @@ impl Fake {
             Some((_, guests)) => guests,
         };
         match guests.get(&end.name) {
-            Some(guest) if guest.host.as_ref() == Some(&look.host) => Ok(Some(Inner {
-                rules: self.rules_seen_at(&look.host, &end.netns.path),
-                ..guest.inner.clone()
-            })),
+            Some(guest) if guest.host.as_ref() == Some(&look.host) => {
+                let mut inner = guest.inner.clone();
+                if !look.policies {
+                    inner.policies.clear();
+                }
+                Ok(Some(inner))
+            }
             Some(_) => Err(Obstacle::NameTaken {
                 name: end.name.clone(),
                 path,
@@ -385,34 +377,22 @@ impl Fake {
         }
     }
 
-    fn rules_seen_at(&self, host: &IfName, netns: &Path) -> BTreeSet<Rule> {
-        let own = self.index_of(host);
-        let seen = |(table, rule): &(u32, Rule)| {
-            let stray = self.is_stray(*table).then_some(*table);
-            let rule = Rule {
-                stray,
-                ..rule.clone()
-            };
-            (stray.is_some() || own == Some(*table)).then_some(rule)
-        };
-        let rules = self.rules.get(netns).into_iter().flatten();
-        rules.filter_map(seen).collect()
-    }
-
+    /// The rules of a namespace after a change at the end with this host end.
     fn change_rules(&mut self, change: &InnerChange) {
         let table = self.index_of(&change.host);
         let rules = self.rules.entry(change.netns.path.clone()).or_default();
-        for gone in &change.remove_rules {
-            rules.retain(|(table, rule)| {
-                let named = (&rule.from, rule.ipv6) == (&gone.from, gone.ipv6);
-                !(named && gone.stray.is_none_or(|stray| stray == *table))
-            });
+        for (number, _) in &change.remove_policies {
+            rules.retain(|rule| (Some(rule.0), rule.1) != (table, *number));
         }
-        let added = change
-            .add_rules
-            .iter()
-            .filter_map(|rule| Some((table?, rule.clone())));
-        rules.extend(added);
+        let added = change.add_policies.iter();
+        rules.extend(added.filter_map(|(number, _)| Some((table?, *number))));
+    }
+
+    fn sweep_one(&mut self, path: &Path) {
+        let present: BTreeSet<u32> = self.host.values().map(|link| link.index).collect();
+        if let Some(rules) = self.rules.get_mut(path) {
+            rules.retain(|(table, _)| present.contains(table));
+        }
     }
 
     fn create_one(&mut self, new: &NewEnd) -> Result<u32, OpError> {
@@ -448,8 +428,7 @@ impl Fake {
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),
-            transit: BTreeSet::new(),
-            rules: BTreeSet::new(),
+            policies: BTreeSet::new(),
         };
         guests.insert(
             end.name.clone(),
@@ -473,8 +452,8 @@ impl Fake {
     fn configure_one(&mut self, change: &InnerChange) -> Result<(), OpError> {
         let guests = self.netns.get_mut(&change.netns.path).map(|(_, guests)| guests);
         let Some(guest) = guests.and_then(|guests| guests.get_mut(&change.name)) else {
-            if change.only_removes_rules() {
-                self.change_rules(change);
+            if change.only_removes_policies() {
+                self.sweep_one(&change.netns.path);
                 return Ok(());
             }
             let message = format!("interface {} is gone", change.name);
@@ -489,10 +468,8 @@ impl Fake {
         inner.up |= change.mtu.is_some();
         inner.mac = change.mac.unwrap_or(inner.mac);
         inner.forwards |= change.forward;
-        inner
-            .transit
-            .retain(|route| !change.remove_transit.contains(route));
-        inner.transit.extend(change.add_transit.iter().cloned());
+        inner.policies.retain(|one| !change.remove_policies.contains(one));
+        inner.policies.extend(change.add_policies.iter().cloned());
         inner
             .neighbours
             .retain(|n| !change.remove_neighbours.contains(&n.value.ip));
@@ -544,8 +521,8 @@ fn write_inner(text: &mut String, inner: &Inner) -> fmt::Result {
         let via = next_hop.map_or_else(|| "on link".to_owned(), |via| format!("via {via}"));
         writeln!(text, "  route {prefix} {via}{}", owner(*ours))?;
     }
-    for route in &inner.transit {
-        writeln!(text, "  transit route {}", route.prefix)?;
+    for (number, policy) in &inner.policies {
+        writeln!(text, "  policy {number} {policy}")?;
     }
     for Owned {
         value: Neighbour { ip, mac },
@@ -586,6 +563,17 @@ impl Datapath for Fake {
             }
             let dead = self.attached.iter().filter(|name| !self.host.contains_key(*name));
             observed.stray_attachments.extend(dead.cloned());
+            let stray = self
+                .rules
+                .iter()
+                .filter(|(_, rules)| rules.iter().any(|(table, _)| self.is_stray(*table)));
+            for (path, _) in stray {
+                let id = self.netns.get(path).map(|(id, _)| *id);
+                observed.stray_policies.extend(id.map(|id| NetnsRef {
+                    path: path.clone(),
+                    id,
+                }));
+            }
         }
         for look in &scope.looks {
             self.look(look, &mut observed);
@@ -716,6 +704,11 @@ impl Datapath for Fake {
             self.promoted.remove(link.name());
         }
         vec![Ok(()); links.len()]
+    }
+
+    fn sweep(&mut self, namespaces: &[&NetnsRef]) -> Results<()> {
+        namespaces.iter().for_each(|netns| self.sweep_one(&netns.path));
+        vec![Ok(()); namespaces.len()]
     }
 
     fn counters(&self, slots: &[u32]) -> Result<Vec<WireCounters>, ObserveError> {

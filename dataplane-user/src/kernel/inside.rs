@@ -12,6 +12,7 @@ use crate::{
     netlink::{
         inner::{self, About},
         link::{self, LinkState},
+        rule,
         socket::{Answer, Netlink},
     },
     netns::{all_failed, visit},
@@ -24,6 +25,15 @@ use crate::{
 pub(super) struct Place<'a> {
     pub(super) name: &'a IfName,
     pub(super) host: Option<&'a LinkState>,
+    /// Whether it may have policies.
+    pub(super) policies: bool,
+}
+
+/// What a look at a place found.
+pub(super) struct Seen {
+    pub(super) found: Found,
+    /// Whether the namespace has policies of interfaces that are gone.
+    pub(super) strays: bool,
 }
 
 /// What is at a place.
@@ -40,14 +50,14 @@ const READ_ALL_FROM: usize = 64;
 pub(super) fn look(
     places: &[(&NetnsRef, Place<'_>)],
     own: NetnsId,
-) -> Vec<Result<io::Result<Found>, Obstacle>> {
+) -> Vec<Result<io::Result<Seen>, Obstacle>> {
     visit(places, own, |netlink, places| {
         look_at(netlink, places).unwrap_or_else(|error| all_failed(&error, places.len()))
     })
 }
 
 /// All places of one namespace.
-fn look_at(netlink: &mut Netlink, places: &[&Place<'_>]) -> io::Result<Vec<io::Result<Found>>> {
+fn look_at(netlink: &mut Netlink, places: &[&Place<'_>]) -> io::Result<Vec<io::Result<Seen>>> {
     let links = links_of(
         netlink,
         &places.iter().map(|place| place.name).collect::<Vec<_>>(),
@@ -64,17 +74,26 @@ fn look_at(netlink: &mut Netlink, places: &[&Place<'_>]) -> io::Result<Vec<io::R
         })
         .collect();
     let mut read = inner::read_all(netlink, &ours)?;
+    let mut strays = false;
+    if places.iter().any(|place| place.policies) {
+        let mut all = rule::all(netlink)?;
+        for (index, inner) in &mut read {
+            inner.policies = all.remove(&rule::key(*index)).unwrap_or_default();
+        }
+        strays = !all.is_empty() && !rule::strays(netlink)?.is_empty();
+    }
     let found = |place: &&Place<'_>| {
         let Some(found) = links.get(place.name) else {
-            return Ok(Found::Nothing);
+            return Found::Nothing;
         };
         let ours = place.host.filter(|host| is_pair(found, host));
-        Ok(match ours.and_then(|_| read.remove(&found.index)) {
+        match ours.and_then(|_| read.remove(&found.index)) {
             Some(inner) => Found::Ours(inner),
             None => Found::Foreign,
-        })
+        }
     };
-    Ok(places.iter().map(found).collect())
+    let seen = places.iter().map(found).map(|found| Ok(Seen { found, strays }));
+    Ok(seen.collect())
 }
 
 fn links_of(netlink: &mut Netlink, names: &[&IfName]) -> io::Result<BTreeMap<IfName, LinkState>> {
@@ -136,9 +155,7 @@ fn configure(netlink: &mut Netlink, tasks: &[&&Task<'_>]) -> io::Result<Results<
     let links = links_of(netlink, &unknown)?;
     let index = |task: &Task<'_>| {
         let known = || links.get(&task.change.name).map(|link| link.index);
-        // A rule goes whether or not its interface is there.
-        let without = || task.change.only_removes_rules().then_some(0);
-        task.fresh.or_else(known).or_else(without)
+        task.fresh.or_else(known)
     };
     let (mut abouts, mut groups) = (Vec::new(), Vec::new());
     for task in tasks {
@@ -152,6 +169,9 @@ fn configure(netlink: &mut Netlink, tasks: &[&&Task<'_>]) -> io::Result<Results<
     for ((task, about), answers) in tasks.iter().zip(&abouts).zip(answers) {
         results.push(if index(task).is_some() {
             judge(netlink, task.change, about.iter().zip(answers))
+        } else if task.change.only_removes_policies() {
+            // Its rules stayed when it went.
+            rule::sweep(netlink).map_err(|error| failed(task.change, "sweep up after", &error))
         } else {
             Err(failed(
                 task.change,
@@ -196,8 +216,8 @@ fn is_harmless(netlink: &mut Netlink, change: &InnerChange, about: &About, error
         ),
         About::AutomaticAddresses => code == Some(libc::EAFNOSUPPORT),
         About::Link => false,
-        // The kernel compares all of a rule.
-        About::Rule(_) => code == Some(libc::EEXIST),
+        // The kernel compares all of a rule, and the table is ours.
+        About::Policy(_) => code == Some(libc::EEXIST),
         About::Address(_) | About::Route(_) | About::Neighbour(_) => {
             code == Some(libc::EEXIST) && is_there(netlink, change, about).unwrap_or(false)
         }
@@ -214,7 +234,7 @@ fn is_there(netlink: &mut Netlink, change: &InnerChange, about: &About) -> io::R
         About::Address(address) => inner.addresses.iter().any(|found| found.value == *address),
         About::Route(route) => inner.routes.iter().any(|found| found.value == *route),
         About::Neighbour(entry) => inner.neighbours.iter().any(|found| found.value == *entry),
-        About::Link | About::Rule(_) | About::AutomaticAddresses | About::Removal => false,
+        About::Link | About::Policy(_) | About::AutomaticAddresses | About::Removal => false,
     })
 }
 
@@ -237,10 +257,13 @@ fn explain(change: &InnerChange, about: &About, error: &io::Error) -> OpError {
             format!("add the route to {}", route.prefix),
             Some(("context.ip_context".to_owned(), route.prefix.to_string())),
         ),
-        About::Rule(rule) => (format!("add the rule for packets from {}", rule.from), None),
         About::Neighbour(entry) => (
             format!("add neighbour {}", entry.ip),
             Some(("context.ip_context".to_owned(), entry.ip.to_string())),
+        ),
+        About::Policy(policy) => (
+            format!("add the policy for {policy}"),
+            Some(("context.ip_context.policies".to_owned(), String::new())),
         ),
     };
     let hint = if taken {

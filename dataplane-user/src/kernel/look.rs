@@ -36,6 +36,9 @@ impl Kernel {
         self.note_splits(scope, &mut observed)
             .map_err(unreadable("splits"))?;
         self.look_inside(scope, &links, &mut observed)?;
+        if scope.everything {
+            self.look_everywhere(&scope.looks, &mut observed);
+        }
         Ok(observed)
     }
 
@@ -220,6 +223,7 @@ impl Kernel {
             let place = Place {
                 name: &end.name,
                 host: links.get(&look.host),
+                policies: look.policies,
             };
             visits.push((&end.netns, place));
         }
@@ -231,7 +235,10 @@ impl Kernel {
                     continue;
                 }
             };
-            match found {
+            if found.strays {
+                observed.stray_policies.insert(end.netns.clone());
+            }
+            match found.found {
                 super::inside::Found::Ours(inner) => {
                     if let Some(interface) = observed.interfaces.get_mut(&look.host) {
                         interface.inner = Some(inner);

@@ -5,6 +5,7 @@ mod delete;
 mod indexes;
 mod inside;
 mod look;
+mod policies;
 mod reaper;
 
 use std::{
@@ -20,7 +21,7 @@ use dataplane_common::{
 use self::{indexes::Indexes, reaper::Reaper};
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
-    desired::{IfName, NetnsId},
+    desired::{IfName, NetnsId, NetnsRef},
     loader::{Config, LoadError, Loaded, load},
     maps::EventReader,
     netlink::{link, socket::Netlink},
@@ -47,6 +48,8 @@ pub struct Kernel {
     fresh: BTreeMap<IfName, u32>,
     /// Host ends that were made in this pass with the program attached already.
     joined: BTreeSet<u32>,
+    /// Whether policies may be left anywhere on the machine, from before this agent was started.
+    strays_anywhere: bool,
 }
 
 impl Kernel {
@@ -68,6 +71,7 @@ impl Kernel {
             reaper: Reaper::default(),
             fresh: BTreeMap::new(),
             joined: BTreeSet::new(),
+            strays_anywhere: true,
         })
     }
 
@@ -263,6 +267,10 @@ impl Datapath for Kernel {
 
     fn delete(&mut self, links: &[&Managed]) -> Results<()> {
         self.delete_links(links)
+    }
+
+    fn sweep(&mut self, namespaces: &[&NetnsRef]) -> Results<()> {
+        self.sweep_policies(namespaces)
     }
 
     fn counters(&self, slots: &[u32]) -> Result<Vec<WireCounters>, ObserveError> {

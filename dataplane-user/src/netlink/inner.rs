@@ -20,11 +20,11 @@ use netlink_packet_route::{
 use super::{
     PROTOCOL,
     link::{self, LinkState},
-    routing,
+    routing, rule,
     socket::{Netlink, Request},
 };
 use crate::{
-    desired::{Mac, Neighbour, Route, Rule},
+    desired::{Mac, Neighbour, Policy, Route},
     observed::{Inner, Owned},
     op::InnerChange,
 };
@@ -32,13 +32,16 @@ use crate::{
 /// From this many interfaces of a namespace on, everything in it is read at once in place of each by itself.
 const READ_ALL_FROM: usize = 8;
 
-/// Reads what is set up at an interface of this namespace.
+const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
+
+/// Reads what is set up at an interface of this namespace, but for its policies.
 pub(crate) fn read(netlink: &mut Netlink, link: &LinkState) -> io::Result<Inner> {
     let found = read_all(netlink, &[link])?.remove(&link.index);
     found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
-/// Reads what is set up at interfaces of this namespace, by index.
+/// Reads what is set up at interfaces of this namespace, by index, but for their policies: those are all in one place,
+/// and few interfaces have any. See [`rule::all`].
 pub(crate) fn read_all(netlink: &mut Netlink, links: &[&LinkState]) -> io::Result<BTreeMap<u32, Inner>> {
     let empty = |link: &&LinkState| {
         let inner = Inner {
@@ -49,8 +52,7 @@ pub(crate) fn read_all(netlink: &mut Netlink, links: &[&LinkState]) -> io::Resul
             addresses: BTreeSet::new(),
             routes: BTreeSet::new(),
             neighbours: BTreeSet::new(),
-            transit: BTreeSet::new(),
-            rules: BTreeSet::new(),
+            policies: BTreeSet::new(),
         };
         (link.index, inner)
     };
@@ -73,33 +75,7 @@ pub(crate) fn read_all(netlink: &mut Netlink, links: &[&LinkState]) -> io::Resul
                 .map(|inner| inner.neighbours.insert(neighbour));
         }
     }
-    read_transit(netlink, links, &mut found)?;
     Ok(found)
-}
-
-/// Only what routes has transit routes and rules.
-fn read_transit(
-    netlink: &mut Netlink,
-    links: &[&LinkState],
-    found: &mut BTreeMap<u32, Inner>,
-) -> io::Result<()> {
-    let indexes: Vec<u32> = links
-        .iter()
-        .filter(|link| link.forwards)
-        .map(|link| link.index)
-        .collect();
-    if indexes.is_empty() {
-        return Ok(());
-    }
-    let mut rules = routing::rules(netlink, &indexes)?;
-    for index in indexes {
-        let transit = routing::transit(netlink, index)?;
-        if let Some(inner) = found.get_mut(&index) {
-            inner.transit = transit;
-            inner.rules = rules.remove(&index).unwrap_or_default();
-        }
-    }
-    Ok(())
 }
 
 /// Whether an answer is about an interface that was asked for: kernels may send more than that.
@@ -141,9 +117,7 @@ fn routes(netlink: &mut Netlink, only: Option<u32>) -> io::Result<Vec<(u32, Owne
         query.attributes.extend(only.map(RouteAttribute::Oif));
         all.extend(
             netlink.dump(&RouteNetlinkMessage::GetRoute(query), |message| match message {
-                RouteNetlinkMessage::NewRoute(message)
-                    if message.header.table == RouteHeader::RT_TABLE_MAIN =>
-                {
+                RouteNetlinkMessage::NewRoute(message) if table(&message) == MAIN => {
                     route(&message).filter(|(index, _)| wanted(only, *index))
                 }
                 _ => None,
@@ -151,6 +125,15 @@ fn routes(netlink: &mut Netlink, only: Option<u32>) -> io::Result<Vec<(u32, Owne
         );
     }
     Ok(all)
+}
+
+/// The table that a route is in.
+pub(super) fn table(message: &RouteMessage) -> u32 {
+    let wide = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(number) => Some(*number),
+        _ => None,
+    });
+    wide.unwrap_or(u32::from(message.header.table))
 }
 
 /// A route and the interface that it leads through.
@@ -235,8 +218,8 @@ pub(crate) enum About {
     Removal,
     Address(IpNet),
     Route(Route),
-    Rule(Rule),
     Neighbour(Neighbour),
+    Policy(Policy),
 }
 
 /// The requests for a change at the interface with this index, in order.
@@ -252,6 +235,10 @@ pub(crate) fn requests(change: &InnerChange, index: u32) -> Vec<(About, Request)
     if change.forward {
         requests.push((About::Link, routing::forward(index)));
     }
+    for (number, policy) in &change.remove_policies {
+        let removals = rule::removal(policy, index, *number);
+        requests.extend(removals.map(|request| (About::Removal, request)));
+    }
     let removals = change
         .remove_neighbours
         .iter()
@@ -264,10 +251,6 @@ pub(crate) fn requests(change: &InnerChange, index: u32) -> Vec<(About, Request)
             .map(|address| del_address(*address, index)),
     );
     requests.extend(removals.map(|request| (About::Removal, request)));
-    let rules = change.remove_rules.iter().map(routing::del_rule);
-    let routes = change.remove_transit.iter();
-    let routes = routes.map(|route| routing::in_own_table(del_route(route, index), index));
-    requests.extend(rules.chain(routes).map(|request| (About::Removal, request)));
     let addresses = change.add_addresses.iter();
     requests.extend(addresses.map(|address| (About::Address(*address), add_address(*address, index))));
     // A neighbour before the routes: a gateway may be reached through it alone.
@@ -275,14 +258,10 @@ pub(crate) fn requests(change: &InnerChange, index: u32) -> Vec<(About, Request)
     requests.extend(neighbours.map(|entry| (About::Neighbour(entry.clone()), add_neighbour(entry, index))));
     let routes = change.add_routes.iter();
     requests.extend(routes.map(|route| (About::Route(route.clone()), add_route(route, index))));
-    for route in &change.add_transit {
-        let mut request = routing::in_own_table(add_route(route, index), index);
-        // The table is ours alone.
-        request.flags = NLM_F_CREATE | NLM_F_REPLACE;
-        requests.push((About::Route(route.clone()), request));
+    for (number, policy) in &change.add_policies {
+        let additions = rule::addition(policy, index, *number);
+        requests.extend(additions.map(|request| (About::Policy(policy.clone()), request)));
     }
-    let rules = change.add_rules.iter();
-    requests.extend(rules.map(|rule| (About::Rule(rule.clone()), routing::add_rule(rule, index))));
     requests
 }
 
@@ -328,7 +307,7 @@ fn del_address(address: IpNet, index: u32) -> Request {
     )
 }
 
-fn route_message(route: &Route, index: u32) -> RouteMessage {
+pub(super) fn route_message(route: &Route, index: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(route.prefix.addr());
     message.header.destination_prefix_length = route.prefix.prefix_len();
@@ -392,7 +371,7 @@ fn del_neighbour(address: IpAddr, index: u32) -> Request {
     )
 }
 
-const fn family(address: IpAddr) -> AddressFamily {
+pub(super) const fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,

@@ -108,17 +108,6 @@ fn read_one(mut message: LinkMessage) -> Request {
     Request::new(RouteNetlinkMessage::GetLink(message), 0)
 }
 
-/// Which of these indexes no interface of the namespace has.
-pub(super) fn missing(netlink: &mut Netlink, indexes: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
-    let ask = |index: &u32| Request::new(RouteNetlinkMessage::GetLink(indexed(*index)), 0);
-    let answers = netlink.batch(indexes.iter().map(ask).collect())?;
-    let gone = indexes
-        .iter()
-        .zip(answers)
-        .filter(|(_, answer)| matches!(answer, Err(error) if error.raw_os_error() == Some(libc::ENODEV)));
-    Ok(gone.map(|(index, _)| *index).collect())
-}
-
 /// The interface in the answer to [`get`] or [`get_at`]; `None` when there is none.
 pub(crate) fn found(answer: Answer) -> io::Result<Option<LinkState>> {
     match answer {

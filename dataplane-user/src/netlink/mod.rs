@@ -7,6 +7,7 @@ pub(crate) mod inner;
 pub(crate) mod link;
 pub(crate) mod monitor;
 mod routing;
+pub(crate) mod rule;
 pub(crate) mod socket;
 
 /// Marks addresses, routes and neighbour entries as ours: `ifa_proto`, `rtm_protocol`, `NDA_PROTOCOL`. The number is

@@ -250,7 +250,7 @@ impl<D: Datapath> Reconciler<D> {
         let wanted = lay_out(&node, target);
         let others = self.lingering.in_the_way(&node, &wanted);
         let lingering = self.lingering.of(|id| around.is_about(id) || others.contains(id));
-        let mut looks = BTreeMap::new();
+        let (mut looks, mut ruled) = (BTreeMap::new(), BTreeSet::new());
         let mut indexes = Vec::new();
         let due = around.due.iter().map(|due| (&due.host, &due.was.wire, due.index));
         let lingering = lingering.iter().map(|(host, wire, index)| (host, wire, *index));
@@ -263,6 +263,7 @@ impl<D: Datapath> Reconciler<D> {
             let laid = Laid::new(&node, wire);
             for (facing, host) in laid.ends() {
                 if !self.is_claimed(facing, &wire.id) {
+                    ruled.extend(has_policies(facing).then(|| host.clone()));
                     looks.insert(host.clone(), look(&wire.id, host, Want::Nothing));
                 }
             }
@@ -278,7 +279,11 @@ impl<D: Datapath> Reconciler<D> {
                     End::Interface(_) => Want::Existing,
                 };
                 if !self.is_claimed(facing, &wire.id) {
-                    looks.insert(host.clone(), look(&wire.id, host, want));
+                    let look = Look {
+                        policies: around.everything || ruled.contains(host),
+                        ..look(&wire.id, host, want)
+                    };
+                    looks.insert(host.clone(), look);
                 }
             }
         }
@@ -438,7 +443,12 @@ fn look<'a>(wire: &'a WireId, host: &IfName, want: Want<'a>) -> Look<'a> {
         wire,
         host: host.clone(),
         want,
+        policies: false,
     }
+}
+
+fn has_policies(facing: &Facing<'_>) -> bool {
+    matches!(facing.end, End::Veth(end) if !end.policies.is_empty())
 }
 
 /// The ends that wires had and may not want any more.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use dataplane_common::Reason;
 use dataplane_user::{
-    desired::{Branch, Circuit, End, Hop, Route, Transit, VethEnd, Wire},
+    desired::{Branch, Circuit, End, Hop, Policy, Route, VethEnd, Wire},
     kernel::Kernel,
     loader::Backend,
     reconcile::Reconciler,
@@ -206,10 +206,11 @@ fn routed_to(prefix: &str, wire: &Wire, fw: &NetNs, n: u8) -> Result<Wire> {
         }
     }
     if let End::Veth(outside) = &mut hop.outside {
-        outside.transit = Some(Transit {
-            from: names[0].clone(),
+        outside.policies = vec![Policy {
+            input: Some(names[0].clone()),
             routes: vec![route.clone()],
-        });
+            ..Policy::default()
+        }];
     }
     let mut wire = through(wire, vec![hop])?;
     if let End::Veth(client) = &mut wire.client {

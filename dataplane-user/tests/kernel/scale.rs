@@ -88,7 +88,8 @@ fn nth(n: usize, workloads: &[NetNs]) -> Result<Wire> {
             routes: Vec::new(),
             neighbours: Vec::new(),
             forwards: false,
-            transit: None,
+            policies: Vec::new(),
+            name_servers: Vec::new(),
         }))
     };
     Ok(Wire {

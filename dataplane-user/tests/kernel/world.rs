@@ -173,7 +173,8 @@ fn veth(
             })
             .collect(),
         forwards: false,
-        transit: None,
+        policies: Vec::new(),
+        name_servers: Vec::new(),
     }))
 }
 

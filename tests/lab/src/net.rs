@@ -17,7 +17,7 @@ use crate::{Mac, NetNs, netlink::Netlink};
 
 /// Changes and lists the interfaces of the namespace in which it was opened.
 pub struct Net {
-    netlink: Netlink,
+    pub(crate) netlink: Netlink,
 }
 
 /// What the kernel says about an interface.
@@ -265,14 +265,14 @@ fn named(name: &str) -> LinkMessage {
     message
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+pub(crate) fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
     }
 }
 
-fn route_address(address: IpAddr) -> RouteAddress {
+pub(crate) fn route_address(address: IpAddr) -> RouteAddress {
     match address {
         IpAddr::V4(v4) => RouteAddress::Inet(v4),
         IpAddr::V6(v6) => RouteAddress::Inet6(v6),

@@ -32,6 +32,14 @@ impl Netlink {
         self.receive(|_| {})
     }
 
+    /// Asks for one thing, and returns what the kernel says of it.
+    pub(crate) fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
+        self.send(message, NLM_F_ACK)?;
+        let mut found = None;
+        self.receive(|message| found = Some(message))?;
+        Ok(found)
+    }
+
     /// Collects what `pick` takes out of a dump.
     pub(crate) fn dump<T>(
         &mut self,

@@ -4,6 +4,8 @@
 
 #[path = "scenarios/basic.rs"]
 mod basic;
+#[path = "scenarios/context.rs"]
+mod context;
 #[path = "scenarios/discover.rs"]
 mod discover;
 #[path = "scenarios/features.rs"]
@@ -49,8 +51,9 @@ fn with_prefixes(name: &str, prefixes: &[&str]) -> NetworkService {
 
 /// The table and the files of the scenarios.
 const TABLE: &str = include_str!("../../../docs/nsm-scenarios.md");
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("basic", include_str!("scenarios/basic.rs")),
+    ("context", include_str!("scenarios/context.rs")),
     ("discover", include_str!("scenarios/discover.rs")),
     ("features", include_str!("scenarios/features.rs")),
     ("heal", include_str!("scenarios/heal.rs")),

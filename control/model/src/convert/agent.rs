@@ -5,10 +5,10 @@ use tieline_proto::tieline::agent::v1 as proto;
 
 use super::{labels_from, labels_to, next_hop_text, required, to_texts};
 use crate::{
-    Attachment, ConnectionId, ConnectionRequest, EndpointName, EndpointRegistration, IfName, Invalid,
-    MacAddr, Mtu, Neighbour, NetnsId, NetnsRef, NodeName, NodeWire, Payload, Ports, Protocol, Route,
-    ServiceName, TrafficSelector, Transit, VethEnd, WireBranch, WireCircuit, WireDraining, WireEnd, WireHop,
-    Workload,
+    Attachment, ConnectionId, ConnectionRequest, DnsConfig, EndPolicy, EndpointName, EndpointRegistration,
+    IfName, Invalid, MacAddr, Mtu, Neighbour, NetnsId, NetnsRef, NodeName, NodeWire, Payload, Ports,
+    Protocol, ProtocolNumber, Route, ServiceName, TrafficSelector, VethEnd, WireBranch, WireCircuit,
+    WireDraining, WireEnd, WireHop, Workload,
     limits::{MAX_BRANCHES, MAX_HOPS, MAX_TRAFFIC},
     net::parse_prefix,
     service::check_count,
@@ -207,10 +207,8 @@ fn end_to(end: &WireEnd) -> proto::WireEnd {
                 })
                 .collect(),
             forwards: veth.forwards,
-            transit: veth.transit.as_ref().map(|transit| proto::Transit {
-                from: transit.from.to_string(),
-                routes: routes_to(&transit.routes),
-            }),
+            policies: veth.policies.iter().map(policy_to).collect(),
+            name_servers: veth.name_servers.iter().map(name_servers_to).collect(),
         }),
     };
     proto::WireEnd {
@@ -317,17 +315,7 @@ fn traffic_from(field: &str, message: &proto::TrafficSelector) -> Result<Traffic
     let protocol = given(&message.protocol)
         .then(|| Protocol::parse(&format!("{field}.protocol"), &message.protocol))
         .transpose()?;
-    let port = |which: &str, port: u32| {
-        let rule = "a port lies between 1 and 65535";
-        u16::try_from(port).map_err(|_| Invalid::new(format!("{field}.{which}"), port.to_string(), rule))
-    };
-    let ports = match (message.port_first, message.port_last) {
-        (0, 0) => None,
-        (first, last) => {
-            let (first, last) = (port("port_first", first)?, port("port_last", last)?);
-            Some(Ports::new(&format!("{field}.ports"), first, last)?)
-        }
-    };
+    let ports = ports_from(&format!("{field}.ports"), message.port_first, message.port_last)?;
     let prefix = given(&message.prefix)
         .then(|| parse_prefix(&format!("{field}.prefix"), &message.prefix))
         .transpose()?;
@@ -360,11 +348,62 @@ fn routes_from(field: &str, messages: &[proto::Route]) -> Result<Vec<Route>, Inv
     messages.iter().map(route).collect()
 }
 
-fn transit_from(message: &proto::Transit) -> Result<Transit, Invalid> {
-    Ok(Transit {
-        from: IfName::parse("transit.from", &message.from)?,
-        routes: routes_from("transit.routes", &message.routes)?,
+fn policy_to(policy: &EndPolicy) -> proto::Policy {
+    let ports =
+        |ports: Option<Ports>| ports.map_or((0, 0), |ports| (ports.first().into(), ports.last().into()));
+    let (dst_port_first, dst_port_last) = ports(policy.dst_ports);
+    let (src_port_first, src_port_last) = ports(policy.src_ports);
+    proto::Policy {
+        input: policy.input.as_ref().map(IfName::to_string).unwrap_or_default(),
+        from: policy.from.map(|from| from.to_string()).unwrap_or_default(),
+        protocol: policy.protocol.map_or(0, |protocol| protocol.number().into()),
+        dst_port_first,
+        dst_port_last,
+        src_port_first,
+        src_port_last,
+        routes: routes_to(&policy.routes),
+    }
+}
+
+fn policy_from(message: &proto::Policy) -> Result<EndPolicy, Invalid> {
+    let given = |text: &'_ String| Some(text.clone()).filter(|text| !text.is_empty());
+    let input = given(&message.input).map(|name| IfName::parse("policies.input", &name));
+    let from = given(&message.from).map(|text| parse_prefix("policies.from", &text));
+    let protocol = message.protocol.to_string();
+    let protocol = (message.protocol != 0).then(|| ProtocolNumber::parse("policies.protocol", &protocol));
+    let (dst_first, dst_last) = (message.dst_port_first, message.dst_port_last);
+    let (src_first, src_last) = (message.src_port_first, message.src_port_last);
+    Ok(EndPolicy {
+        input: input.transpose()?,
+        from: from.transpose()?,
+        protocol: protocol.transpose()?,
+        dst_ports: ports_from("policies.dst_port", dst_first, dst_last)?,
+        src_ports: ports_from("policies.src_port", src_first, src_last)?,
+        routes: routes_from("policies.routes", &message.routes)?,
     })
+}
+
+/// Both 0: any.
+fn ports_from(field: &str, first: u32, last: u32) -> Result<Option<Ports>, Invalid> {
+    let port = |port: u32| {
+        let rule = "a port lies between 1 and 65535";
+        u16::try_from(port).map_err(|_| Invalid::new(field, port.to_string(), rule))
+    };
+    match (first, last) {
+        (0, 0) => Ok(None),
+        (first, last) => Ports::new(field, port(first)?, port(last)?).map(Some),
+    }
+}
+
+fn name_servers_to(config: &DnsConfig) -> proto::NameServers {
+    proto::NameServers {
+        addresses: to_texts(config.servers()),
+        search_domains: to_texts(config.search_domains()),
+    }
+}
+
+fn name_servers_from(message: &proto::NameServers) -> Result<DnsConfig, Invalid> {
+    DnsConfig::parse("name_servers", &message.addresses, &message.search_domains)
 }
 
 fn veth_from(message: proto::VethEnd) -> Result<VethEnd, Invalid> {
@@ -394,6 +433,15 @@ fn veth_from(message: proto::VethEnd) -> Result<VethEnd, Invalid> {
             .map(neighbour)
             .collect::<Result<_, Invalid>>()?,
         forwards: message.forwards,
-        transit: message.transit.as_ref().map(transit_from).transpose()?,
+        policies: message
+            .policies
+            .iter()
+            .map(policy_from)
+            .collect::<Result<_, _>>()?,
+        name_servers: message
+            .name_servers
+            .iter()
+            .map(name_servers_from)
+            .collect::<Result<_, _>>()?,
     })
 }

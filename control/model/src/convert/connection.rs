@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use tieline_proto::{connection as proto, connectioncontext as context, networkservice};
 
 use super::{
-    labels_from, labels_to, next_hop_text, prefixes_from, timestamp_from_proto, timestamp_to_proto, to_texts,
+    context as parts, labels_from, labels_to, next_hop_text, prefixes_from, timestamp_from_proto,
+    timestamp_to_proto, to_texts,
 };
 use crate::{
     Connection, ConnectionId, ConnectionRequest, ConnectionState, EndpointName, IfName, Invalid, MacAddr,
@@ -120,21 +121,14 @@ fn read_context(request: &mut ConnectionRequest, message: context::ConnectionCon
     if let Some(ethernet) = &message.ethernet_context {
         read_ethernet(request, ethernet).map_err(|e| e.within("ethernet_context"))?;
     }
-    if message
-        .dns_context
-        .as_ref()
-        .is_some_and(|dns| !dns.configs.is_empty())
-    {
-        return Err(unsupported("dns_context", "a DNS context"));
+    if let Some(dns) = &message.dns_context {
+        request.context.dns = parts::dns_from(dns).map_err(|e| e.within("dns_context"))?;
     }
+    request.context.applies_dns = parts::applies_dns(&message.extra_context)?;
     match message.ip_context {
         Some(ip) => read_ip(request, &ip).map_err(|e| e.within("ip_context")),
         None => Ok(()),
     }
-}
-
-fn unsupported(field: &str, what: &str) -> Invalid {
-    Invalid::new(field, "", format!("{what} is not supported yet: leave it out"))
 }
 
 fn read_ethernet(request: &mut ConnectionRequest, message: &context::EthernetContext) -> Result<(), Invalid> {
@@ -157,18 +151,12 @@ fn read_ethernet(request: &mut ConnectionRequest, message: &context::EthernetCon
 }
 
 fn read_ip(request: &mut ConnectionRequest, message: &context::IpContext) -> Result<(), Invalid> {
-    if !message.policies.is_empty() {
-        return Err(unsupported("policies", "a policy route"));
-    }
-    if !message.extra_prefix_request.is_empty() {
-        return Err(unsupported("extra_prefix_request", "an extra prefix"));
-    }
     request.src_addresses = addresses_from("src_ip_addrs", &message.src_ip_addrs)?;
     request.dst_addresses = addresses_from("dst_ip_addrs", &message.dst_ip_addrs)?;
     request.src_routes = routes_from("src_routes", &message.src_routes, &request.dst_addresses)?;
     request.dst_routes = routes_from("dst_routes", &message.dst_routes, &request.src_addresses)?;
     request.excluded_prefixes = prefixes_from("excluded_prefixes", &message.excluded_prefixes, MAX_PREFIXES)?;
-    Ok(())
+    parts::ip_from(message, &mut request.context)
 }
 
 fn addresses_from(field: &str, texts: &[String]) -> Result<Vec<IpAddr>, Invalid> {
@@ -266,6 +254,12 @@ fn context_to(connection: &Connection) -> context::ConnectionContext {
         all.extend(neighbours(&client.addresses, client.mac));
         all
     });
+    let given = connection.context.service_routes.iter().map(|prefix| Route {
+        prefix: *prefix,
+        next_hop: None,
+    });
+    let mut src_routes = connection.src_routes.clone();
+    src_routes.extend(given);
     let nets = |ips: &[IpAddr]| ips.iter().map(|ip| IpNet::from(*ip).to_string()).collect();
     context::ConnectionContext {
         ip_context: Some(context::IpContext {
@@ -273,11 +267,13 @@ fn context_to(connection: &Connection) -> context::ConnectionContext {
             dst_ip_addrs: nets(far),
             src_ip_required: true,
             dst_ip_required: true,
-            src_routes: routes_to(&connection.src_routes, far),
+            src_routes: routes_to(&src_routes, far),
             dst_routes: routes_to(&connection.dst_routes, &client.addresses),
             excluded_prefixes: to_texts(&connection.excluded_prefixes),
             ip_neighbors,
-            ..Default::default()
+            extra_prefix_request: parts::extra_to(&connection.context),
+            extra_prefixes: to_texts(&connection.context.extra_prefixes),
+            policies: parts::policies_to(&connection.context),
         }),
         ethernet_context: Some(context::EthernetContext {
             src_mac: client.mac.to_string(),
@@ -285,7 +281,8 @@ fn context_to(connection: &Connection) -> context::ConnectionContext {
             vlan_tag: 0,
         }),
         mtu: connection.mtu.octets(),
-        ..Default::default()
+        dns_context: parts::dns_to(&connection.context),
+        extra_context: parts::extra_context_to(&connection.context),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is read from a message is what was written into it.
 
+mod context;
 mod wiring;
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -10,11 +11,11 @@ use tieline_proto::{connection, connectioncontext, networkservice, registry, tie
 use super::*;
 use crate::{
     Attachment, Branch, Circuit, ClientSide, Connection, ConnectionRequest, ConnectionState, Destination,
-    DnsConfig, EndpointQuery, EndpointRegistration, EndpointSide, HopEnd, HopSide, IfName, Lease, MacAddr,
-    Match, MonitorScope, Mtu, NetnsId, NetnsRef, NetworkService, NetworkServiceEndpoint, NodeWire, Object,
-    Path, PathSegment, Payload, Plumbing, Policy, Ports, Protocol, Rebalance, SegmentPattern,
-    ServiceSelector, TrafficSelector, Transit, VethEnd, WireBranch, WireCircuit, WireDraining, WireEnd,
-    WireHop, Workload,
+    DnsConfig, EndPolicy, EndpointQuery, EndpointRegistration, EndpointSide, HopEnd, HopSide, IfName, Lease,
+    MacAddr, Match, MonitorScope, Mtu, NetnsId, NetnsRef, NetworkService, NetworkServiceEndpoint, NodeWire,
+    Object, Path, PathSegment, Payload, Plumbing, Policy, Ports, Protocol, Rebalance, SegmentPattern,
+    ServiceSelector, TrafficSelector, VethEnd, WireBranch, WireCircuit, WireDraining, WireEnd, WireHop,
+    Workload,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -173,7 +174,7 @@ prop_compose! {
         (src, dst) in (addresses(), addresses()), (src_routes, dst_routes) in (routes(), routes()),
         excluded_prefixes in collection::vec(prefix(), 0..3), (client_mac, server_mac) in any::<([u8; 6], [u8; 6])>(),
         (hops, parked) in (collection::vec((name(), netns(), any::<bool>()), 0..3), any::<bool>()),
-        expires in option::of(0_u64..u64::from(u32::MAX)), up in any::<bool>(), payload in prop_oneof![Just(Payload::Ip), Just(Payload::Ethernet)],
+        (expires, context) in (option::of(0_u64..u64::from(u32::MAX)), context::context()), up in any::<bool>(), payload in prop_oneof![Just(Payload::Ip), Just(Payload::Ethernet)],
     ) -> Connection {
         let expires = expires.map(Timestamp::from_millis);
         let node: crate::NodeName = node.parse().unwrap();
@@ -195,7 +196,7 @@ prop_compose! {
             mtu: Mtu::parse("m", mtu).unwrap(),
             state: if up { ConnectionState::Up } else { ConnectionState::Down { reason: "x".to_owned() } },
             client: ClientSide { node: node.clone(), netns, interface: "nsm-1".parse().unwrap(), mac: MacAddr(client_mac), addresses: src },
-            server_addresses: dst, branches: if parked { Vec::new() } else { vec![branch] }, backup: None, before: None, former: Vec::new(), report: crate::Report::default(), src_routes, dst_routes, excluded_prefixes, expires, path: Path { segments: vec![hop] }, generation: 3,
+            server_addresses: dst, branches: if parked { Vec::new() } else { vec![branch] }, backup: None, before: None, former: Vec::new(), report: crate::Report::default(), src_routes, dst_routes, excluded_prefixes, context, expires, path: Path { segments: vec![hop] }, generation: 3,
             owner: workload.owner(),
         }
     }
@@ -204,7 +205,7 @@ prop_compose! {
 prop_compose! {
     fn end()(
         netns in netns(), name in "[a-z]{1,15}", mac in any::<[u8; 6]>(), addresses in addresses(), routes in routes(),
-        (existing, forwards) in any::<(bool, bool)>(),
+        (existing, forwards) in any::<(bool, bool)>(), name_servers in collection::vec(dns(), 0..2),
     ) -> WireEnd {
         let name: IfName = name.parse().unwrap();
         if existing {
@@ -212,8 +213,17 @@ prop_compose! {
         }
         let neighbours = addresses.iter().map(|ip| crate::Neighbour { ip: *ip, mac: MacAddr(mac) }).collect();
         let addresses = addresses.into_iter().map(IpNet::from).collect();
-        let transit = forwards.then(|| Transit { from: "nse-1".parse().unwrap(), routes: routes.clone() });
-        WireEnd::Veth(VethEnd { netns, name, mac: MacAddr(mac), addresses, routes: routes.clone(), neighbours, forwards, transit })
+        let transit = EndPolicy { input: Some("nse-1".parse().unwrap()), routes: routes.clone(), ..EndPolicy::default() };
+        let own = EndPolicy {
+            from: Some("10.0.0.0/8".parse().unwrap()),
+            protocol: Some("tcp".parse().unwrap()),
+            dst_ports: Some("80".parse().unwrap()),
+            src_ports: Some("1000-2000".parse().unwrap()),
+            routes: routes.clone(),
+            ..EndPolicy::default()
+        };
+        let policies = if forwards { vec![transit] } else { vec![own] };
+        WireEnd::Veth(VethEnd { netns, name, mac: MacAddr(mac), addresses, routes, neighbours, forwards, policies, name_servers })
     }
 }
 
@@ -277,7 +287,11 @@ proptest! {
         prop_assert_eq!((asked.payload, &asked.labels, asked.mtu), (Some(has.payload), &has.labels, Some(has.mtu)));
         prop_assert_eq!(asked.interface.as_ref(), Some(&has.client.interface));
         prop_assert_eq!((&asked.src_addresses, &asked.dst_addresses), (&has.client.addresses, &has.server_addresses));
-        prop_assert_eq!((&asked.src_routes, &asked.dst_routes), (&has.src_routes, &has.dst_routes));
+        let given = |route: &Route| route.next_hop.is_none() && has.context.service_routes.contains(&route.prefix);
+        let own: Vec<&Route> = asked.src_routes.iter().filter(|route| !given(route)).collect();
+        prop_assert_eq!(own, has.src_routes.iter().filter(|route| !given(route)).collect::<Vec<_>>());
+        prop_assert_eq!(&asked.dst_routes, &has.dst_routes);
+        prop_assert_eq!(asked.context, context::asked_again(&has.context));
         prop_assert_eq!(&asked.excluded_prefixes, &has.excluded_prefixes);
         prop_assert_eq!(asked.macs, [Some(has.client.mac), has.far_mac()]);
         prop_assert_eq!((asked.expires, asked.client_name.as_str()), (has.expires, "client"));
@@ -403,10 +417,6 @@ fn a_bad_request_is_refused_by_field() {
         (
             with_ip(|ip| ip.src_routes = vec![route("10.0.0.0/8", "fd00::1")]),
             "connection.context.ip_context.src_routes[0].next_hop",
-        ),
-        (
-            with_ip(|ip| ip.policies = vec![connectioncontext::PolicyRoute::default()]),
-            "connection.context.ip_context.policies",
         ),
     ] {
         assert_eq!(invalid.field, field, "{invalid}");

@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
 use tieline_model::{
-    Branch, ClientSide, ConnectionId, ConnectionState, EndpointSide, Labels, Mtu, NetnsId, Owner, Path,
-    Payload, Report, derive_hop_mac,
+    Branch, ClientSide, ConnectionId, ConnectionState, Context, DnsConfig, EndpointSide, Labels, Mtu,
+    NetnsId, Owner, Path, Payload, PolicyRoute, PolicyText, Report, derive_hop_mac,
 };
 
 use super::*;
@@ -57,6 +57,7 @@ fn parked() -> Connection {
         src_routes: vec![route("10.9.0.0/16")],
         dst_routes: vec![route("192.168.7.0/24")],
         excluded_prefixes: Vec::new(),
+        context: Context::default(),
         expires: None,
         path: Path::default(),
         generation: 1,
@@ -125,7 +126,7 @@ fn only(wire: &NodeWire) -> &WireCircuit {
 }
 
 fn prefixes(end: &VethEnd) -> BTreeSet<String> {
-    let transit = end.transit.iter().flat_map(|transit| &transit.routes);
+    let transit = end.policies.iter().flat_map(|policy| &policy.routes);
     end.routes
         .iter()
         .chain(transit)
@@ -191,8 +192,11 @@ fn every_segment_looks_alike() {
         assert!(end.forwards && end.addresses.is_empty(), "{end:?}");
     }
     for (end, other) in [(&a.inside, &a.outside), (&a.outside, &a.inside)] {
-        let transit = veth_of(end).transit.as_ref().unwrap();
-        assert_eq!(transit.from, veth_of(other).name, "of this circuit alone");
+        let [transit] = veth_of(end).policies.as_slice() else {
+            panic!("{end:?}")
+        };
+        let input = transit.input.as_ref();
+        assert_eq!(input, Some(&veth_of(other).name), "of this circuit alone");
         let [route] = transit.routes.as_slice() else {
             panic!("{transit:?}")
         };
@@ -201,7 +205,7 @@ fn every_segment_looks_alike() {
     }
     for end in [&wire.client, &circuit.endpoint].map(veth_of) {
         assert!(
-            !end.forwards && end.addresses.len() == 2 && end.transit.is_none(),
+            !end.forwards && end.addresses.len() == 2 && end.policies.is_empty(),
             "{end:?}"
         );
     }
@@ -234,4 +238,86 @@ fn nobody_is_told_the_hardware_address_of_an_existing_interface() {
     let fw = &only(&routed).hops[0];
     assert!(veth_of(&fw.outside).neighbours.is_empty());
     assert_eq!(veth_of(&fw.inside).neighbours.len(), 2);
+}
+
+/// [`parked`] with what a service and its client's wishes bring.
+fn with_context() -> Connection {
+    let text = PolicyText {
+        proto: "tcp",
+        dst_port: "443",
+        ..PolicyText::default()
+    };
+    let policy = PolicyRoute::parse(text, vec![route("203.0.113.0/24")]).unwrap();
+    let dns = DnsConfig::parse("d", &["10.0.0.53".to_owned()], &[]).unwrap();
+    Connection {
+        context: Context {
+            policies: vec![policy],
+            extra_prefixes: vec!["10.0.1.0/28".parse().unwrap()],
+            service_routes: vec!["198.51.100.0/24".parse().unwrap(), "10.9.0.0/16".parse().unwrap()],
+            dns: vec![dns],
+            applies_dns: true,
+            ..Context::default()
+        },
+        ..parked()
+    }
+}
+
+#[test]
+fn the_client_gets_the_services_routes_its_policies_and_name_servers() {
+    let wire = lower(&with_context());
+    let client = veth_of(&wire.client);
+    let main: BTreeSet<String> = client
+        .routes
+        .iter()
+        .map(|route| route.prefix.to_string())
+        .collect();
+    assert_eq!(
+        main,
+        set(&["10.0.0.2/32", "fd00::2/128", "10.9.0.0/16", "198.51.100.0/24"]),
+        "each once"
+    );
+    let [policy] = client.policies.as_slice() else {
+        panic!("{client:?}")
+    };
+    assert_eq!(policy.protocol.unwrap().number(), 6);
+    assert_eq!(
+        policy.routes[0].next_hop,
+        Some("10.0.0.2".parse().unwrap()),
+        "by way of the far end"
+    );
+    assert_eq!(client.name_servers.len(), 1);
+    let mut unasked = with_context();
+    unasked.context.applies_dns = false;
+    assert!(veth_of(&lower(&unasked).client).name_servers.is_empty());
+}
+
+#[test]
+fn a_gateway_knows_the_way_of_every_packet_of_its_circuit() {
+    let circuit = Circuit {
+        hops: vec![hop("fw", Plumbing::Gateway)],
+        endpoint: "gw".parse().unwrap(),
+        server: server(in_netns()),
+    };
+    let connection = Connection {
+        branches: vec![Branch::all(circuit)],
+        ..with_context()
+    };
+    let wire = lower(&connection);
+    let [fw] = only(&wire).hops.as_slice() else {
+        panic!("{wire:?}")
+    };
+    let transit = |end: &WireEnd| -> BTreeSet<String> {
+        let routes = veth_of(end).policies.iter().flat_map(|policy| &policy.routes);
+        routes.map(|route| route.prefix.to_string()).collect()
+    };
+    assert_eq!(
+        transit(&fw.outside),
+        set(&["10.9.0.0/16", "198.51.100.0/24", "203.0.113.0/24"])
+    );
+    assert_eq!(transit(&fw.inside), set(&["192.168.7.0/24", "10.0.1.0/28"]));
+    let endpoint = veth_of(&only(&wire).endpoint);
+    assert!(
+        prefixes(endpoint).contains("10.0.1.0/28"),
+        "the client's own prefix"
+    );
 }

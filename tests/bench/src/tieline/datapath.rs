@@ -113,7 +113,8 @@ pub(crate) fn wire(n: u32, client: &Arc<NetNs>, endpoint: &Arc<NetNs>) -> Result
                 mac: macs[1 - side],
             }],
             forwards: false,
-            transit: None,
+            policies: Vec::new(),
+            name_servers: Vec::new(),
         }))
     };
     Ok(Wire {
