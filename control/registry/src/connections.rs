@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tieline_model::{Attachment, Connection, ConnectionId, ConnectionState};
+use tieline_model::{Connection, ConnectionId, ConnectionState};
 
 use crate::{Caller, ChangeKind, NodeGeneration, Record, Refusal, Registry, Settled};
 
@@ -20,28 +20,14 @@ impl Registry {
             Caller::Workload(workload) if !connection.owner.admits(workload) => {
                 Err(Refusal::ForeignConnection { id: id.clone() })
             }
-            Caller::Workload(_) | Caller::Operator => Ok(self.end_connection(id).into_iter().collect()),
+            Caller::Workload(_) | Caller::Operator => Ok(self.remove_connection(id).into_iter().collect()),
         }
-    }
-
-    /// Removes a connection; what it sets free may help others.
-    pub(crate) fn end_connection(&mut self, id: &ConnectionId) -> Option<NodeGeneration> {
-        let connection = self.tables.connections.get(id).cloned()?;
-        let planned = self.remove_connection(id);
-        let existing = |attachment: &Attachment| matches!(attachment, Attachment::Interface(_));
-        if connection
-            .circuits()
-            .any(|circuit| existing(&circuit.server.attachment))
-        {
-            let waiting = self.tables.wanting.of(&connection.service).cloned().collect();
-            self.replan(waiting);
-        }
-        planned
     }
 
     /// Removes a connection with everything it has; the plan that its wire goes with.
     pub(crate) fn remove_connection(&mut self, id: &ConnectionId) -> Option<NodeGeneration> {
         let connection = self.tables.take_connection(id)?;
+        self.note_freed(&connection, None);
         let node = connection.client.node.clone();
         if self.forget_wait(&node, id) {
             self.settled.push(Settled {
@@ -73,8 +59,10 @@ impl Registry {
         let Some(connection) = connection else {
             return;
         };
-        let mut confirmed = Connection::clone(connection);
+        let held = Arc::clone(connection);
+        let mut confirmed = Connection::clone(&held);
         confirmed.before = None;
+        self.note_freed(&held, Some(&confirmed));
         self.touch_record(Record::Connection, id);
         let put = self.tables.replace_connection(Arc::new(confirmed));
         debug_assert_eq!(put, Ok(()), "it gives up names and takes none");

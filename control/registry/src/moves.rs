@@ -68,6 +68,38 @@ impl Registry {
     /// Selects connections again, and moves those that are to lead elsewhere. All moves of one command are one plan of
     /// each node.
     pub(crate) fn replan(&mut self, ids: BTreeSet<ConnectionId>) {
+        self.replan_each(ids);
+        self.retry_freed();
+    }
+
+    /// Selects those again that may have waited for an interface that was set free.
+    pub(crate) fn retry_freed(&mut self) {
+        while let Some(service) = self.freed.pop_first() {
+            let waiting = self.tables.wanting.of(&service).cloned().collect();
+            self.replan_each(waiting);
+        }
+    }
+
+    /// Notes the existing interfaces that a connection gives up.
+    pub(crate) fn note_freed(&mut self, old: &Connection, new: Option<&Connection>) {
+        let existing = |circuit: &&Circuit| matches!(circuit.server.attachment, Attachment::Interface(_));
+        let keeps = |name: &EndpointName| {
+            let kept = new.into_iter().flat_map(Connection::circuits).filter(existing);
+            kept.into_iter().any(|circuit| circuit.endpoint == *name)
+        };
+        let given_up = old.circuits().filter(existing).map(|circuit| &circuit.endpoint);
+        for name in given_up.filter(|name| !keeps(name)) {
+            let endpoint = self.tables.endpoints().get(name);
+            self.freed.extend(
+                endpoint
+                    .into_iter()
+                    .flat_map(|one| one.services().keys())
+                    .cloned(),
+            );
+        }
+    }
+
+    fn replan_each(&mut self, ids: BTreeSet<ConnectionId>) {
         let mut by_service: BTreeMap<ServiceName, Vec<ConnectionId>> = BTreeMap::new();
         for id in ids {
             if let Some(connection) = self.tables.connections.get(&id) {
@@ -255,6 +287,7 @@ impl Registry {
                 self.await_wire(&planned.node, &id, planned.generation);
             }
         }
+        self.note_freed(old, Some(&changed));
         let changed = Arc::new(changed);
         self.touch_record(Record::Connection, &id);
         if changed.state != ConnectionState::Pending {

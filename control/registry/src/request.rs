@@ -104,12 +104,19 @@ impl Registry {
         changed.payload = service.payload();
         changed.expires = expires;
         changed.path = path_of(&changed, &request.client_name);
-        let told_otherwise = request.labels != connection.labels || caller.labels != connection.attested;
+        let says_otherwise = request.labels != connection.labels;
+        let told_otherwise = says_otherwise || caller.labels != connection.attested;
         changed.labels = request.labels;
         changed.attested.clone_from(&caller.labels);
         changed.src_routes = request.src_routes;
         changed.dst_routes = request.dst_routes;
         changed.excluded_prefixes = request.excluded_prefixes;
+        // What a client asks for is refused if there is no way; what is proven of it otherwise takes the way it has.
+        if says_otherwise && !connection.is_parked()
+            || told_otherwise && changed.state == ConnectionState::Pending
+        {
+            self.way_of(&changed, &Told::new(), &[])?;
+        }
         let down = matches!(connection.state, ConnectionState::Down { .. }) && !connection.is_parked();
         if down || lower(&changed) != lower(connection) {
             self.check_connected(caller, connection)?;

@@ -65,7 +65,7 @@ impl Registry {
             let connections: Vec<ConnectionId> = self.kept_connections(&node).collect();
             let endpoints = self.endpoints_kept_by(&node).map(|one| one.name().clone());
             let endpoints: Vec<EndpointName> = endpoints.collect();
-            connections.iter().for_each(|id| drop(self.end_connection(id)));
+            connections.iter().for_each(|id| drop(self.remove_connection(id)));
             endpoints.iter().for_each(|name| drop(self.remove_endpoint(name)));
         }
     }
@@ -95,7 +95,7 @@ impl Registry {
         for id in connections_gone {
             let connection = self.tables.connections.get(id);
             if connection.is_some_and(|one| one.client.node == *name && one.expires.is_none()) {
-                plans.extend(self.end_connection(id));
+                plans.extend(self.remove_connection(id));
             }
         }
         for endpoint in endpoints_gone {

@@ -45,6 +45,8 @@ pub struct Registry {
     pub(crate) settled: Vec<Settled>,
     /// What the command in hand moved so far.
     pub(crate) moved: Vec<Move>,
+    /// Services that an existing interface was set free of: others may wait for it.
+    pub(crate) freed: BTreeSet<ServiceName>,
 }
 
 /// What of a node's plan changed since the effects were taken.
@@ -69,6 +71,7 @@ impl Registry {
             events: Vec::new(),
             settled: Vec::new(),
             moved: Vec::new(),
+            freed: BTreeSet::new(),
         };
         registry.check_prefixes(&BTreeMap::new())?;
         Ok(registry)
@@ -80,6 +83,12 @@ impl Registry {
             self.hear(now, &caller.node);
         }
         self.moved.clear();
+        let reply = self.carry(now, command);
+        self.retry_freed();
+        reply
+    }
+
+    fn carry(&mut self, now: Timestamp, command: Command) -> Result<Reply, Refusal> {
         match command {
             Command::Apply { objects, dry_run } => self.apply(now, &objects, dry_run).map(Reply::Applied),
             Command::Drain { name, draining } => self.drain(&name, draining).map(Reply::Moved),
@@ -128,15 +137,14 @@ impl Registry {
     /// Ends every lease that is over at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.end_silence(now);
-        while let Some((at, leased)) = self.tables.leases.first().cloned() {
-            if at > now {
-                return;
-            }
+        let over = |tables: &Tables| tables.leases.first().filter(|(at, _)| *at <= now).cloned();
+        while let Some((_, leased)) = over(&self.tables) {
             match leased {
-                Leased::Connection(id) => drop(self.end_connection(&id)),
+                Leased::Connection(id) => drop(self.remove_connection(&id)),
                 Leased::Endpoint(name) => drop(self.remove_endpoint(&name)),
             }
         }
+        self.retry_freed();
     }
 
     /// When the next lease ends.

@@ -111,7 +111,11 @@ impl Tables {
 
     /// Puts an endpoint, in place of the one of that name.
     pub(crate) fn put_endpoint(&mut self, endpoint: Arc<NetworkServiceEndpoint>) {
-        self.take_endpoint(endpoint.name());
+        let old = self
+            .endpoints()
+            .get(endpoint.name())
+            .and_then(|old| old.expires());
+        self.take_lease(old, Leased::Endpoint(endpoint.name().clone()));
         self.put_lease(endpoint.expires(), Leased::Endpoint(endpoint.name().clone()));
         self.inventory.put_endpoint(endpoint);
     }
