@@ -18,7 +18,7 @@ use netlink_packet_route::{
 };
 
 use super::{
-    PROTOCOL,
+    PROTOCOL, arrival,
     link::{self, LinkState},
     routing, rule,
     socket::{Netlink, Request},
@@ -250,9 +250,14 @@ pub(crate) fn requests(change: &InnerChange, index: u32) -> Vec<(About, Request)
             .iter()
             .map(|address| del_address(*address, index)),
     );
+    let arrivals = change.remove_addresses.iter();
+    let removals = removals.chain(arrivals.filter_map(|address| arrival::end(*address, index)));
     requests.extend(removals.map(|request| (About::Removal, request)));
-    let addresses = change.add_addresses.iter();
-    requests.extend(addresses.map(|address| (About::Address(*address), add_address(*address, index))));
+    for address in &change.add_addresses {
+        requests.push((About::Address(*address), add_address(*address, index)));
+        let arrival = arrival::begin(*address, index);
+        requests.extend(arrival.map(|request| (About::Address(*address), request)));
+    }
     // A neighbour before the routes: a gateway may be reached through it alone.
     let neighbours = change.add_neighbours.iter();
     requests.extend(neighbours.map(|entry| (About::Neighbour(entry.clone()), add_neighbour(entry, index))));

@@ -3,6 +3,7 @@
 //! The kernel carries out one message buffer whole before the system call returns, even if the process is killed
 //! meanwhile: what must not be separated (an interface and its mark) is sent in one buffer.
 
+mod arrival;
 pub(crate) mod inner;
 pub(crate) mod link;
 pub(crate) mod monitor;
