@@ -23,6 +23,7 @@ mod ping;
 mod process;
 mod rounds;
 mod route;
+mod rule;
 mod setup;
 mod sys;
 mod tcp;

@@ -47,6 +47,10 @@ impl Net {
         })
     }
 
+    pub(crate) fn netlink(&mut self) -> &mut Netlink {
+        &mut self.netlink
+    }
+
     /// Every interface, in order of index.
     pub fn links(&mut self) -> Result<Vec<Link>> {
         let all = RouteNetlinkMessage::GetLink(LinkMessage::default());

@@ -142,7 +142,11 @@ impl Api {
 
     /// Declares a service.
     pub fn apply(&self, service: NetworkService) -> Call<admin::ApplyResponse> {
-        let object = admin::object::Object::NetworkService(service);
+        self.declare(admin::object::Object::NetworkService(service))
+    }
+
+    /// Declares an object of any kind.
+    pub fn declare(&self, object: admin::object::Object) -> Call<admin::ApplyResponse> {
         let objects = vec![admin::Object { object: Some(object) }];
         let request = admin::ApplyRequest {
             objects,
@@ -172,6 +176,29 @@ impl Api {
         let mut names: Vec<String> = items.filter_map(|item| Some(item.endpoint?.name)).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// The names of the wirings that control knows, in order.
+    pub fn wirings(&self) -> Call<Vec<String>> {
+        let call = async {
+            AdminServiceClient::new(self.control.clone())
+                .list_network_service_wirings(admin::ListRequest::default())
+                .await
+        };
+        let items = self.wait(call)?.items.into_iter();
+        let mut names: Vec<String> = items.filter_map(|item| Some(item.wiring?.name)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Drains an endpoint, or takes it back.
+    pub fn drain(&self, name: &str, off: bool) -> Call<()> {
+        let request = admin::DrainEndpointRequest {
+            name: name.to_owned(),
+            off,
+        };
+        self.wait(AdminServiceClient::new(self.control.clone()).drain_endpoint(request))
+            .map(drop)
     }
 
     /// Control's list of connections, in order of their ids.

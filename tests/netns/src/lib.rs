@@ -25,7 +25,7 @@ pub use kernel::Kernel;
 pub use monitor::Monitor;
 pub use node::{Mode, Node};
 pub use route::assert_path;
-pub use router::{Attested, Router};
+pub use router::{Attested, Router, let_route};
 pub use scene::{PORT, Scene, Server};
 pub use seed::seed;
 pub use watched::{Face, Noticed, Watched};

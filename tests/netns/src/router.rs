@@ -1,6 +1,6 @@
 //! Functions that packets pass, and what the operator says of workloads.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
@@ -26,18 +26,16 @@ impl Router {
         &self.registered.name
     }
 
-    /// How many frames it has received, on all its interfaces that are there.
-    pub fn received(&self) -> Result<u64> {
+    /// How many frames each of its interfaces that are there has received, by index.
+    pub fn received(&self) -> Result<BTreeMap<u32, u64>> {
         let links = self.netns.net(Net::links)?;
-        let mut frames = 0;
-        for link in links.iter().filter(|link| link.name != "lo") {
-            // It may go while we look.
-            frames += self
-                .netns
-                .counts(&link.name)
-                .map_or(0, |counts| counts.received.frames);
-        }
-        Ok(frames)
+        let links = links.into_iter().filter(|link| link.name != "lo");
+        // One may go while we look.
+        let counted = links.filter_map(|link| {
+            let counts = self.netns.counts(&link.name).ok()?;
+            Some((link.ifindex, counts.received.frames))
+        });
+        Ok(counted.collect())
     }
 }
 
@@ -86,11 +84,17 @@ impl Scene {
         netns: NetNs,
         form: impl FnOnce(&str) -> NetworkServiceEndpoint,
     ) -> Result<Router> {
-        // Kernels before 6.17 cannot switch it on for single interfaces: there the function does so itself.
-        if netns.sysctl("ipv6/conf/all/force_forwarding", "0").is_err() {
-            netns.sysctl("ipv6/conf/all/forwarding", "1")?;
-        }
+        let_route(&netns)?;
         let registered = self.api.register(form(&netns_url(&netns)))?;
         Ok(Router { netns, registered })
+    }
+}
+
+/// Makes a function of a namespace. Tieline turns forwarding on where it needs it; kernels before 6.17 cannot do that for
+/// IPv6 at single interfaces: there the function does so itself.
+pub fn let_route(netns: &NetNs) -> Result<()> {
+    match netns.sysctl("ipv6/conf/all/force_forwarding", "0") {
+        Ok(()) => Ok(()),
+        Err(_) => netns.sysctl("ipv6/conf/all/forwarding", "1"),
     }
 }

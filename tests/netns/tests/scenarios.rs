@@ -4,8 +4,12 @@
 
 #[path = "scenarios/basic.rs"]
 mod basic;
+#[path = "scenarios/chain.rs"]
+mod chain;
 #[path = "scenarios/context.rs"]
 mod context;
+#[path = "scenarios/death.rs"]
+mod death;
 #[path = "scenarios/discover.rs"]
 mod discover;
 #[path = "scenarios/features.rs"]
@@ -51,9 +55,11 @@ fn with_prefixes(name: &str, prefixes: &[&str]) -> NetworkService {
 
 /// The table and the files of the scenarios.
 const TABLE: &str = include_str!("../../../docs/nsm-scenarios.md");
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 9] = [
     ("basic", include_str!("scenarios/basic.rs")),
+    ("chain", include_str!("scenarios/chain.rs")),
     ("context", include_str!("scenarios/context.rs")),
+    ("death", include_str!("scenarios/death.rs")),
     ("discover", include_str!("scenarios/discover.rs")),
     ("features", include_str!("scenarios/features.rs")),
     ("heal", include_str!("scenarios/heal.rs")),

@@ -263,3 +263,41 @@ fn dns_context_beside_a_file_of_the_operators() -> Result<()> {
     let _: IpAddr = scene.connect(&client, "nsc", SERVICE)?.client[0];
     scene.finish([client, server.netns])
 }
+
+/// Two services lead to the same prefix: the client's policies say which of its wires a packet takes, by its protocol and
+/// port.
+#[test]
+fn mutually_aware_nses() -> Result<()> {
+    let scene = Scene::start("aware", Mode::Whole)?;
+    let [first] = scene.serve(service("mutually-aware-1", "IP"), ["nse-1"])?;
+    let [second] = scene.serve(service("mutually-aware-2", "IP"), ["nse-2"])?;
+    let client = NetNs::new("nsc")?;
+    let connect = |service: &str, proto: &str, port: &str| {
+        let asked = request(service, service, &netns_url(&client));
+        Wire::request(
+            &scene.api,
+            with(asked, |connection| {
+                ip_context(connection).policies = vec![policy("", proto, port, "", "172.16.2.0/24")];
+            }),
+        )
+    };
+    let one = connect("mutually-aware-1", "6", "6666")?;
+    let two = connect("mutually-aware-2", "17", "5555")?;
+    let far = || to("172.16.2.100");
+    let tcp = way(&client, with_ports(far()?, 6, None, Some(6666)))?;
+    let datagram = way(&client, udp(far()?, 5555))?;
+    ensure!(tcp.gateway == Some(one.endpoint[0]), "{tcp:?} of {one:?}");
+    ensure!(
+        datagram.gateway == Some(two.endpoint[0]),
+        "{datagram:?} of {two:?}"
+    );
+    ensure!(way(&client, far()?).is_err(), "what no policy is about has a way");
+    ping_both_ways(&client, &first.netns, &one)?;
+    ping_both_ways(&client, &second.netns, &two)?;
+    // One of them goes: the other one's packets go on as before.
+    scene.api.close(one.connection)?;
+    let after = way(&client, udp(far()?, 5555))?;
+    ensure!(after.gateway == Some(two.endpoint[0]), "{after:?}");
+    ping_both_ways(&client, &second.netns, &two)?;
+    scene.finish([client, first.netns, second.netns])
+}

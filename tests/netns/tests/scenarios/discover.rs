@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use super::{SERVICE, ping_both_ways};
 
-type Pairs<'a> = &'a [(&'a str, &'a str)];
+pub(super) type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 fn labels(pairs: Pairs<'_>) -> HashMap<String, String> {
     pairs
@@ -34,7 +34,7 @@ pub(super) fn labelled(name: &str, url: &str, pairs: Pairs<'_>) -> NetworkServic
     registration
 }
 
-fn rule(source: Pairs<'_>, destination: Pairs<'_>) -> Match {
+pub(super) fn rule(source: Pairs<'_>, destination: Pairs<'_>) -> Match {
     let route = Destination {
         destination_selector: labels(destination),
         weight: 0,
@@ -46,7 +46,7 @@ fn rule(source: Pairs<'_>, destination: Pairs<'_>) -> Match {
     }
 }
 
-fn with_matches(matches: Vec<Match>) -> NetworkService {
+pub(super) fn with_matches(matches: Vec<Match>) -> NetworkService {
     let mut offered = service(SERVICE, "IP");
     offered.service.get_or_insert_default().matches = matches;
     offered
