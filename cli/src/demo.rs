@@ -1,13 +1,15 @@
-//! `tieline demo`: the main job with real packets, and nothing left behind.
+//! `tieline demo`: the gold-network story with real packets, and nothing left behind.
 //!
-//! A node of its own in a network namespace, two workloads in theirs, connected through the same commands that an
-//! operator types. Everything is made by guards of the laboratory, which remove it when the demonstration ends, fails
+//! A node of its own in a network namespace, a laptop, a gateway and two firewalls in theirs, connected and re-connected
+//! through the same commands that an operator types, while packets flow. Everything is made by guards of the laboratory, which remove it when the demonstration ends, fails
 //! or is interrupted; at the end the kernel is asked whether anything remained.
 
 mod account;
+mod hops;
 mod node;
 mod report;
 mod stage;
+mod story;
 mod timing;
 mod traffic;
 
@@ -20,6 +22,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use tokio::runtime::Builder;
 
+use self::story::Story;
 use crate::{
     args::Global,
     check,
@@ -35,20 +38,14 @@ use crate::{
 #[command(after_help = "\
 Examples:
   sudo tieline demo
-  sudo tieline demo --bytes 1073741824 --datagrams 100000
-  sudo tieline demo -o json | jq .agreed")]
+  sudo tieline demo --datagrams 10000 --rate 5000
+  sudo tieline demo -o json | jq '.steps[] | {name, path, sent, lost}'")]
 pub(crate) struct DemoArgs {
-    /// Echo requests per address family and direction
-    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
-    pings: u16,
-    /// Octets of each TCP transfer
-    #[arg(long, value_name = "OCTETS", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..))]
-    bytes: u64,
-    /// Datagrams of each UDP stream, at least
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Datagrams of each family that are answered after the change of each step, at least
+    #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     datagrams: u64,
-    /// Datagrams per second
-    #[arg(long, value_name = "RATE", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Datagrams per second and family
+    #[arg(long, value_name = "RATE", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
 }
 
@@ -64,7 +61,8 @@ impl Interrupted {
     }
 }
 
-/// Runs it. The exit code is 0 only if nothing was lost, everything agreed and nothing remained.
+/// Runs it. The exit code is 0 only if nothing was lost, packets took the paths told, everything agreed and nothing
+/// remained.
 pub(crate) fn run(global: &Global, args: &DemoArgs) -> Result<Exit, Failure> {
     let missing = check::missing_capabilities().map_err(Failure::Runtime)?;
     if !missing.is_empty() {
@@ -123,9 +121,18 @@ fn story(
     interrupted.check()?;
     report.setup_times(&timing::measure(stage, interrupted)?)?;
     let before = account::read(stage, &node, &wire)?;
-    let flows = traffic::all(args, stage, &wire, report, interrupted)?;
+    let transfer = traffic::Transfer::start(stage, &wire)?;
+    let told = Story {
+        args,
+        stage,
+        node: &node,
+        wire: &wire,
+        interrupted,
+    }
+    .tell(report);
+    let transfer = told.and_then(|()| transfer.finish())?;
     let after = account::read(stage, &node, &wire)?;
-    report.traffic(flows, account::compare(before, after))?;
+    report.traffic(transfer, account::compare(before, after))?;
     node.close(&wire, report)?;
     node.stop(report)
 }

@@ -1,38 +1,53 @@
-//! The demonstration, short, as root: the main job with real packets.
+//! The demonstration, short, as root: the gold-network story with real packets.
 
 mod support;
 
 use support::Home;
 
 #[test]
-fn the_demonstration_loses_nothing_and_leaves_nothing() {
+fn the_story_is_told_loses_nothing_and_leaves_nothing() {
     let home = Home::new();
-    let arguments = [
-        "demo",
-        "-o",
-        "json",
-        "--pings",
-        "10",
-        "--bytes",
-        "4194304",
-        "--datagrams",
-        "500",
-    ];
-    let report = home.run(&arguments).code(0).json();
-    assert_eq!(report["flows"].as_array().unwrap().len(), 12, "{report}");
-    for flow in report["flows"].as_array().unwrap() {
+    let report = home
+        .run(&["demo", "-o", "json", "--datagrams", "100"])
+        .code(0)
+        .json();
+    let steps = report["steps"].as_array().unwrap();
+    let path = |name: &str| {
+        let step = steps.iter().find(|step| step["name"] == name);
+        step.unwrap_or_else(|| panic!("no step {name:?}: {report}"))["path"].clone()
+    };
+    assert_eq!(path("a firewall registers"), serde_json::json!(["vpngateway"]));
+    assert_eq!(
+        path("wired through a firewall"),
+        serde_json::json!(["fw-1", "vpngateway"])
+    );
+    assert_eq!(
+        path("the first is drained"),
+        serde_json::json!(["fw-2", "vpngateway"])
+    );
+    assert_eq!(path("the wirings are deleted"), serde_json::json!(["vpngateway"]));
+    assert_eq!(
+        path("an ordered list in their place"),
+        serde_json::json!(["fw-1", "vpngateway"])
+    );
+    for step in steps {
         assert!(
-            flow["sent"].as_u64().unwrap() > 0 && flow["sent"] == flow["received"],
-            "{flow}"
+            step["sent"].as_u64().unwrap() > 0 && step["sent"] == step["answered"],
+            "{step}"
+        );
+        assert_eq!(
+            (&step["lost"], &step["as_told"]),
+            (&0.into(), &true.into()),
+            "{step}"
         );
     }
     for account in report["counters"].as_array().unwrap() {
         assert_eq!(account["kernel"], account["sent"], "{account}");
         assert_eq!(account["kernel"], account["received"], "{account}");
     }
-    assert_eq!(
-        (&report["lossless"], &report["agreed"]),
-        (&true.into(), &true.into())
-    );
+    assert!(report["transfer"]["bytes"].as_u64().unwrap() > 0, "{report}");
+    for verdict in ["lossless", "as_told", "agreed"] {
+        assert_eq!(report[verdict], true, "{verdict}");
+    }
     assert_eq!(report["remains"], serde_json::json!([]));
 }

@@ -1,8 +1,7 @@
 //! The node and the commands given to it: this very program, started again.
 
 use std::{
-    env,
-    io::Write as _,
+    env, fs,
     net::IpAddr,
     os::unix::{net::UnixDatagram, process::CommandExt as _},
     path::PathBuf,
@@ -19,11 +18,12 @@ use super::{report::Report, stage::Stage};
 /// The NetworkService of the demonstration.
 pub(crate) const SERVICE: &str = "gold-network";
 const ENDPOINT: &str = "vpngateway";
-/// The client's interface.
-const INTERFACE: &str = "nsm-1";
 
-/// What is declared: addresses of both families from the prefixes for documentation (RFC 5737, RFC 3849).
-const SERVICE_YAML: &str = include_str!("gold-network.yaml");
+/// What is declared first: addresses of both families from the prefixes for documentation (RFC 5737, RFC 3849).
+pub(crate) const SERVICE_YAML: (&str, &str) = (
+    "service.yaml",
+    include_str!("../../../docs/examples/gold-network/service.yaml"),
+);
 
 /// Longest wait for the node to be ready, and to stop.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -66,16 +66,26 @@ struct Requested {
 #[derive(Debug, Deserialize)]
 pub(crate) struct WireCounts {
     pub(crate) client: EndCounts,
-    branches: Vec<BranchCounts>,
+    pub(crate) branches: Vec<BranchCounts>,
 }
 
 /// Where it leads.
 #[derive(Debug, Deserialize)]
-struct BranchCounts {
-    endpoint: EndCounts,
+pub(crate) struct BranchCounts {
+    pub(crate) hops: Vec<HopCounts>,
+    pub(crate) endpoint_name: String,
+    pub(crate) endpoint: EndCounts,
 }
 
-/// One end of it.
+/// A function on the way.
+#[derive(Debug, Deserialize)]
+pub(crate) struct HopCounts {
+    pub(crate) endpoint_name: String,
+    pub(crate) inside: EndCounts,
+    pub(crate) outside: EndCounts,
+}
+
+/// One end: what entered the wire there.
 #[derive(Debug, Deserialize)]
 pub(crate) struct EndCounts {
     workload_interface: String,
@@ -113,6 +123,8 @@ impl<'a> Node<'a> {
             &format!("{folder}/state"),
             "--bpffs",
             &bpffs,
+            "--workloads",
+            &format!("{folder}/workloads.yaml"),
         ];
         command
             .args(arguments)
@@ -123,7 +135,7 @@ impl<'a> Node<'a> {
         command.process_group(0);
         log_to(&mut command, &stage.log())?;
         report.command(&format!(
-            "tieline up --node demo --run-dir {folder}/run --state-dir … --bpffs {bpffs}"
+            "tieline up --node demo --run-dir {folder}/run --state-dir … --bpffs {bpffs} --workloads …"
         ))?;
         let mut process = stage.node.spawn(command)?;
         within(START_LIMIT, "the node to be ready", || {
@@ -142,43 +154,49 @@ impl<'a> Node<'a> {
 
     /// Service, endpoint, client: a vWire. Returns when the first packet has gone there and back.
     pub(crate) fn connect(&self, report: &mut Report) -> Result<Wire> {
-        let (laptop, gateway) = (self.stage.laptop.name(), self.stage.gateway.name());
-        self.run(&["apply", "-f", "-"], SERVICE_YAML, report)?;
-        self.run(
-            &[
-                "register",
-                "--service",
-                SERVICE,
-                "--name",
-                ENDPOINT,
-                "--netns",
-                gateway,
-            ],
-            "",
-            report,
-        )?;
-        let request = ["request", SERVICE, "--netns", laptop, "--interface", INTERFACE];
+        self.apply(SERVICE_YAML, report)?;
+        self.register(ENDPOINT, &self.stage.gateway, report)?;
         let begin = Instant::now();
+        let wire = self.request("laptop", &self.stage.laptop, report)?;
+        let took = begin.elapsed();
+        let (near, far) = (shown_addresses(&wire.client), shown_addresses(&wire.endpoint));
+        let detail = format!("{SERVICE} by {ENDPOINT}: {near} ↔ {far}");
+        report.step("vWire", &detail, Some(took))?;
+        Ok(wire)
+    }
+
+    /// Declares what a file of the examples says.
+    pub(crate) fn apply(&self, (name, text): (&str, &str), report: &mut Report) -> Result<()> {
+        let path = self.stage.folder().join(name);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        let path = path.display().to_string();
+        self.run(&["apply", "-f", &path], report)
+    }
+
+    /// Registers a workload as an endpoint.
+    pub(crate) fn register(&self, name: &str, netns: &NetNs, report: &mut Report) -> Result<()> {
+        let netns = netns.name();
+        let arguments = ["register", "--service", SERVICE, "--name", name, "--netns", netns];
+        self.run(&arguments, report)
+    }
+
+    /// A vWire for a workload, which answers.
+    pub(crate) fn request(&self, id: &str, netns: &NetNs, report: &mut Report) -> Result<Wire> {
+        let request = ["request", SERVICE, "--id", id, "--netns", netns.name()];
         let answer: Requested = self.ask(&request, report)?;
         let (client, endpoint) = (addresses(&answer.src_ip_addrs)?, addresses(&answer.dst_ip_addrs)?);
-        let target = *endpoint.first().context("the endpoint has no address")?;
+        ensure!(
+            client.len() == 2 && endpoint.len() == 2,
+            "an address of each family was expected: {answer:?}"
+        );
         let first = PingPlan {
             count: 1,
             interval: Duration::ZERO,
             ..PingPlan::default()
         };
-        ping(&self.stage.laptop, target, first)?.assert_all_answered()?;
-        let took = begin.elapsed();
-        ensure!(
-            client.len() == 2 && endpoint.len() == 2,
-            "an address of each family was expected: {answer:?}"
-        );
-        let detail = format!(
-            "{} ↔ {}",
-            answer.src_ip_addrs.join(" "),
-            answer.dst_ip_addrs.join(" ")
-        );
-        report.step("vWire", &format!("{SERVICE} by {ENDPOINT}: {detail}"), Some(took))?;
+        for far in &endpoint {
+            ping(netns, *far, first)?.assert_all_answered()?;
+        }
         let counts = self.counts(&answer.id)?;
         Ok(Wire {
             id: answer.id,
@@ -191,7 +209,7 @@ impl<'a> Node<'a> {
 
     /// The kernel's counters of the wire, as the command shows them.
     pub(crate) fn counts(&self, id: &str) -> Result<WireCounts> {
-        let output = self.output(&["get", "wires", id, "-o", "json"], "")?;
+        let output = self.output(&["get", "wires", id, "-o", "json"])?;
         let wires: Vec<WireCounts> = parse(&output)?;
         wires
             .into_iter()
@@ -202,7 +220,7 @@ impl<'a> Node<'a> {
     /// Closes the wire, and makes sure that both interfaces are gone.
     pub(crate) fn close(&self, wire: &Wire, report: &mut Report) -> Result<()> {
         let begin = Instant::now();
-        self.run(&["close", &wire.id], "", report)?;
+        self.run(&["close", &wire.id], report)?;
         let ends = [
             (&self.stage.laptop, &wire.client_interface),
             (&self.stage.gateway, &wire.endpoint_interface),
@@ -212,7 +230,7 @@ impl<'a> Node<'a> {
                 is_gone(netns, interface)
             })?;
         }
-        let left: Vec<serde_json::Value> = parse(&self.output(&["get", "connections", "-o", "json"], "")?)?;
+        let left: Vec<serde_json::Value> = parse(&self.output(&["get", "connections", "-o", "json"])?)?;
         ensure!(left.is_empty(), "connections are left after the close: {left:?}");
         report.step(
             "closed",
@@ -230,36 +248,25 @@ impl<'a> Node<'a> {
     }
 
     /// A command whose answer is not needed.
-    fn run(&self, arguments: &[&str], stdin: &str, report: &mut Report) -> Result<()> {
+    pub(crate) fn run(&self, arguments: &[&str], report: &mut Report) -> Result<()> {
         report.command(&shown(arguments))?;
-        self.output(arguments, stdin).map(drop)
+        self.output(arguments).map(drop)
     }
 
     /// A command whose answer is.
     fn ask<T: DeserializeOwned>(&self, arguments: &[&str], report: &mut Report) -> Result<T> {
         report.command(&shown(arguments))?;
-        parse(&self.output(&[arguments, &["-o", "json"]].concat(), "")?)
+        parse(&self.output(&[arguments, &["-o", "json"]].concat())?)
     }
 
-    fn output(&self, arguments: &[&str], stdin: &str) -> Result<Vec<u8>> {
+    fn output(&self, arguments: &[&str]) -> Result<Vec<u8>> {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
             .arg("--run-dir")
-            .arg(self.stage.folder().join("run"));
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let output = self.stage.node.run(move || {
-            let mut child = command.spawn()?;
-            child
-                .stdin
-                .take()
-                .context("standard input is piped")?
-                .write_all(stdin.as_bytes())?;
-            Ok(child.wait_with_output()?)
-        })?;
+            .arg(self.stage.folder().join("run"))
+            .stdin(Stdio::null());
+        let output = self.stage.node.run(move || Ok(command.output()?))?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
@@ -290,6 +297,11 @@ fn is_ready(socket: &UnixDatagram) -> bool {
         }
     }
     false
+}
+
+fn shown_addresses(addresses: &[IpAddr]) -> String {
+    let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    shown.join(" ")
 }
 
 fn is_gone(netns: &NetNs, interface: &str) -> Result<bool> {

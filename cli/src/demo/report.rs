@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
+use tieline_lab::TcpReport;
 
-use super::{account::Account, traffic::Flow};
+use super::{account::Account, story::Step};
 use crate::{
     exit::Exit,
     output::{self, Format},
@@ -17,13 +18,17 @@ pub(crate) struct Report {
     #[serde(skip)]
     format: Format,
     #[serde(skip)]
-    steps: u32,
+    number: u32,
     /// From a Request at the agent's socket to the first answered packet, median, in microseconds.
     request_to_first_packet_us: u128,
-    flows: Vec<Flow>,
+    steps: Vec<Step>,
+    /// The transfer that went on through all steps; every octet was right.
+    transfer: Option<TcpReport>,
     counters: Vec<Account>,
-    /// Nothing was lost.
+    /// Nothing was lost or out of order in any step.
     lossless: bool,
+    /// In each step packets took the path that the story tells, and no other.
+    as_told: bool,
     /// The counters agree.
     agreed: bool,
     /// What remained; empty when all is clean.
@@ -35,11 +40,13 @@ impl Report {
     pub(crate) fn new(format: Format) -> Self {
         Self {
             format,
-            steps: 0,
+            number: 0,
             request_to_first_packet_us: 0,
-            flows: Vec::new(),
+            steps: Vec::new(),
+            transfer: None,
             counters: Vec::new(),
             lossless: false,
+            as_told: false,
             agreed: false,
             remains: Vec::new(),
         }
@@ -47,11 +54,11 @@ impl Report {
 
     /// A step that was done.
     pub(crate) fn step(&mut self, what: &str, detail: &str, took: Option<Duration>) -> Result<()> {
-        self.steps += 1;
+        self.number += 1;
         let took = took
             .map(|took| format!("  ({})", short(took)))
             .unwrap_or_default();
-        self.say(&format!("{:>2}. {what}: {detail}{took}\n", self.steps))
+        self.say(&format!("{:>2}. {what}: {detail}{took}\n", self.number))
     }
 
     /// A command that was given.
@@ -72,29 +79,53 @@ impl Report {
         self.step("Request to first packet", &detail, None)
     }
 
-    /// The flows and what the kernel counted.
-    pub(crate) fn traffic(&mut self, flows: Vec<Flow>, counters: [Account; 2]) -> Result<()> {
-        self.lossless = flows.iter().all(Flow::is_lossless);
+    /// A step of the story that begins.
+    pub(crate) fn begin(&mut self, name: &str) -> Result<()> {
+        self.number += 1;
+        self.say(&format!("{:>2}. {name}\n", self.number))
+    }
+
+    /// What is to be said of it.
+    pub(crate) fn remark(&mut self, line: &str) -> Result<()> {
+        self.say(&format!("    {line}\n"))
+    }
+
+    /// A step of the story that ended.
+    pub(crate) fn told(&mut self, step: Step) -> Result<()> {
+        self.remark(&format!("frames handed on: {}", step.hops()))?;
+        self.steps.push(step);
+        Ok(())
+    }
+
+    /// All steps, and what was counted over all of them.
+    pub(crate) fn traffic(&mut self, transfer: TcpReport, counters: [Account; 2]) -> Result<()> {
+        self.lossless = !self.steps.is_empty() && self.steps.iter().all(Step::is_lossless);
+        self.as_told = self.steps.iter().all(Step::is_as_told);
         self.agreed = counters.iter().all(Account::agrees);
-        (self.flows, self.counters) = (flows, counters.into());
-        self.step(
-            "traffic",
-            "every packet accounted for by its sender and its receiver",
-            None,
-        )?;
-        self.say(&indent(&output::table(&self.flows)))?;
-        self.step(
-            "counters",
-            "frames and octets that each direction carried, as four witnesses saw them",
-            None,
-        )?;
+        (self.transfer, self.counters) = (Some(transfer), counters.into());
+        let what = "numbered datagrams to the gateway and back, in both families, through every change";
+        self.step("traffic", what, None)?;
+        self.say(&indent(&output::table(&self.steps)))?;
+        let TcpReport {
+            bytes,
+            longest_stall,
+            retransmits,
+            ..
+        } = transfer;
+        let stall = short(longest_stall);
+        let detail = format!(
+            "{bytes} octets through all of them, each as it was sent; {retransmits} segments resent, longest stall {stall}"
+        );
+        self.step("TCP transfer", &detail, None)?;
+        let what = "frames and octets over all steps, as three witnesses saw them";
+        self.step("counters", what, None)?;
         self.say(&indent(&output::table(&self.counters)))?;
         let verdict = if self.agreed {
-            "all agree; no frame beside IP: permanent neighbour entries make ARP unnecessary"
+            "all agree"
         } else {
             "THEY DO NOT AGREE"
         };
-        self.say(&format!("    {verdict}\n"))
+        self.remark(verdict)
     }
 
     /// What remained.
@@ -110,9 +141,9 @@ impl Report {
 
     /// The verdict.
     pub(crate) fn finish(self) -> Result<Exit> {
-        let good = self.lossless && self.agreed && self.remains.is_empty();
+        let good = self.lossless && self.as_told && self.agreed && self.remains.is_empty();
         let verdict = if good {
-            "\nAll packets arrived, all counters agree, nothing remains.\n"
+            "\nEvery packet arrived in order, on the path that was asked for; all counters agree, nothing remains.\n"
         } else {
             "\nFAILED\n"
         };

@@ -8,21 +8,30 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
-use tieline_lab::{BpfFs, Leftovers, NetNs, Watch};
+use tieline_lab::{BpfFs, Leftovers, NetNs, Responder, Watch};
 
 use super::report::Report;
 
 /// How much of the node's log an error shows.
 const LOG_LINES: usize = 15;
+/// Where the gateway answers.
+pub(crate) const PORT: u16 = 5000;
 
-/// Three namespaces, a folder and a bpffs. Fields go in this order: namespaces before what is pinned.
+/// Names of the firewalls.
+pub(crate) const FIREWALLS: [&str; 2] = ["fw-1", "fw-2"];
+
+/// Five namespaces, a folder and a bpffs. Fields go in this order: what answers, namespaces, what is pinned.
 pub(crate) struct Stage {
+    /// Answers at the gateway.
+    _responder: Responder,
     /// The agent's own: the host, in a way.
     pub(crate) node: NetNs,
     /// The client's.
     pub(crate) laptop: NetNs,
     /// The endpoint's.
     pub(crate) gateway: NetNs,
+    /// The functions'. They route, and there is nothing in them but the kernel.
+    pub(crate) firewalls: [NetNs; 2],
     /// Pins.
     pub(crate) bpffs: BpfFs,
     folder: TempDir,
@@ -37,14 +46,20 @@ impl Stage {
             .tempdir()
             .context("make a temporary folder")?;
         let bpffs = BpfFs::new()?;
+        let gateway = NetNs::new("demo-gateway")?;
+        let firewalls = [firewall("demo-fw-1")?, firewall("demo-fw-2")?];
         let stage = Self {
+            _responder: Responder::start(&gateway, PORT)?,
             node: NetNs::new("demo-node")?,
             laptop: NetNs::new("demo-laptop")?,
-            gateway: NetNs::new("demo-gateway")?,
+            gateway,
+            firewalls,
             bpffs,
             folder,
         };
-        let names = [&stage.node, &stage.laptop, &stage.gateway].map(NetNs::name);
+        fs::write(stage.workloads(), stage.workloads_text())?;
+        let [first, second] = &stage.firewalls;
+        let names = [&stage.node, &stage.laptop, &stage.gateway, first, second].map(NetNs::name);
         report.step("network namespaces", &names.join(", "), Some(begin.elapsed()))?;
         Ok(stage)
     }
@@ -59,6 +74,27 @@ impl Stage {
         self.folder().join("node.log")
     }
 
+    /// The operator's file that says who is who.
+    pub(crate) fn workloads(&self) -> PathBuf {
+        self.folder().join("workloads.yaml")
+    }
+
+    fn workloads_text(&self) -> String {
+        let entry = |netns: &NetNs, app: &str| {
+            format!(
+                "- netns: {{name: {}}}\n  labels: {{app: {app}, {app}: 'true'}}\n",
+                netns.name()
+            )
+        };
+        let [first, second] = &self.firewalls;
+        let gateway = entry(&self.gateway, "vpngateway");
+        format!(
+            "workloads:\n{gateway}{}{}",
+            entry(first, "firewall"),
+            entry(second, "firewall")
+        )
+    }
+
     /// The end of the node's log, which goes with the stage.
     pub(crate) fn end_of_log(&self) -> String {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
@@ -70,6 +106,15 @@ impl Stage {
             .collect::<Vec<_>>();
         format!("the node's log ends:\n  {}\nand what failed is", end.join("\n  "))
     }
+}
+
+fn firewall(label: &str) -> Result<NetNs> {
+    let netns = NetNs::new(label)?;
+    // Kernels before 6.17 cannot switch forwarding of IPv6 on for single interfaces: there a router does so for itself.
+    if netns.sysctl("ipv6/conf/all/force_forwarding", "0").is_err() {
+        netns.sysctl("ipv6/conf/all/forwarding", "1")?;
+    }
+    Ok(netns)
 }
 
 /// What there was before, and what must not be there afterwards.

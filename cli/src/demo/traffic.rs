@@ -1,4 +1,5 @@
-//! Real packets, both ways, each accounted for.
+//! Real packets: numbered datagrams that are answered, in both families, for each step; and one TCP transfer through all
+//! of them.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,217 +8,114 @@ use std::{
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
-use tieline_lab::{NetNs, PingPlan, TcpPlan, TcpTransfer, UdpPlan, UdpStream, ping, slow};
+use tieline_lab::{EchoStream, TcpPlan, TcpReport, TcpTransfer, UdpPlan, slow};
 
 use super::{
     DemoArgs, Interrupted,
     node::Wire,
-    report::{Report, short},
-    stage::Stage,
+    stage::{PORT, Stage},
 };
-use crate::output::Row;
 
 const TCP_PORT: u16 = 5001;
-const UDP_PORT: u16 = 5002;
 /// Octets of each datagram: a packet of an ordinary voice call.
 const DATAGRAM: usize = 200;
-/// How often it is looked whether a flow has ended.
+/// Octets per second of the transfer: enough to be always under way, little enough to leave the machine its rest.
+const TCP_RATE: u64 = 8_000_000;
+/// How often it is looked whether enough has passed.
 const POLL: Duration = Duration::from_millis(2);
-/// How long a transfer may stand still before its own account of that is asked for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What became of one kind of traffic in one direction.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Flow {
-    kind: &'static str,
-    from: &'static str,
-    to: &'static str,
-    unit: &'static str,
-    sent: u64,
-    received: u64,
-    lost: u64,
-    duplicated: u64,
-    note: String,
+/// What became of the datagrams of a step.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Passed {
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) reordered: u64,
+    /// The longest time between two answers, in microseconds.
+    pub(crate) longest_gap_us: u128,
 }
 
-impl Flow {
-    /// Everything that was sent arrived, once.
-    pub(crate) const fn is_lossless(&self) -> bool {
-        self.sent > 0 && self.received == self.sent && self.lost == 0 && self.duplicated == 0
+impl Passed {
+    /// Each was answered exactly once, in order.
+    pub(crate) const fn is_perfect(&self) -> bool {
+        self.sent > 0 && self.answered == self.sent && self.lost + self.duplicated + self.reordered == 0
     }
 }
 
-impl Row for Flow {
-    const HEADINGS: &'static [&'static str] = &["TRAFFIC", "FROM", "TO", "SENT", "RECEIVED", "LOST", ""];
+/// Datagrams to each address of the gateway.
+pub(crate) struct Datagrams(Vec<EchoStream>);
 
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.kind.to_owned(),
-            self.from.to_owned(),
-            self.to.to_owned(),
-            format!("{} {}", self.sent, self.unit),
-            self.received.to_string(),
-            self.lost.to_string(),
-            self.note.clone(),
-        ]
+impl Datagrams {
+    /// Begins.
+    pub(crate) fn start(args: &DemoArgs, stage: &Stage, wire: &Wire) -> Result<Self> {
+        let plan = UdpPlan {
+            rate: Some(args.rate),
+            size: DATAGRAM,
+        };
+        let start = |far: &IpAddr| EchoStream::start(&stage.laptop, SocketAddr::new(*far, PORT), plan);
+        Ok(Self(wire.endpoint.iter().map(start).collect::<Result<_>>()?))
     }
-}
 
-/// One direction of the wire.
-struct Direction<'a> {
-    from: (&'static str, &'a NetNs),
-    to: (&'static str, &'a NetNs),
-    /// Addresses of the receiver, IPv4 and IPv6.
-    targets: &'a [IpAddr],
-}
-
-/// All of it: echo, bulk, streams; each in both families and directions.
-pub(crate) fn all(
-    args: &DemoArgs,
-    stage: &Stage,
-    wire: &Wire,
-    report: &mut Report,
-    interrupted: &Interrupted,
-) -> Result<Vec<Flow>> {
-    let (laptop, gateway) = (("laptop", &stage.laptop), ("gateway", &stage.gateway));
-    let directions = [
-        Direction {
-            from: laptop,
-            to: gateway,
-            targets: &wire.endpoint,
-        },
-        Direction {
-            from: gateway,
-            to: laptop,
-            targets: &wire.client,
-        },
-    ];
-    let begin = Instant::now();
-    let mut flows = Vec::new();
-    for direction in &directions {
-        for &target in direction.targets {
+    /// Waits until `count` more of each family are answered.
+    pub(crate) fn wait_for(&self, count: u64, interrupted: &Interrupted) -> Result<()> {
+        let due = Duration::from_secs(10) + Duration::from_millis(count);
+        let (begin, limit) = (Instant::now(), slow(due));
+        let before: Vec<u64> = self.0.iter().map(EchoStream::answered).collect();
+        let is_through = || {
+            self.0
+                .iter()
+                .zip(&before)
+                .all(|(stream, before)| stream.answered() >= before + count)
+        };
+        while !is_through() {
             interrupted.check()?;
-            flows.push(echo(args, direction, target)?);
+            ensure!(begin.elapsed() < limit, "the datagrams do not get through");
+            std::thread::sleep(POLL);
         }
+        Ok(())
     }
-    for direction in &directions {
-        for &target in direction.targets {
-            interrupted.check()?;
-            flows.push(bulk(args, direction, target, interrupted)?);
-        }
-    }
-    flows.extend(streams(args, &directions, interrupted)?);
-    let what = "ICMP and ICMPv6 echo, TCP bulk transfers, numbered UDP datagrams, both ways";
-    report.step("sent", what, Some(begin.elapsed()))?;
-    Ok(flows)
-}
 
-fn flow(kind: [&'static str; 2], direction: &Direction<'_>, target: IpAddr, unit: &'static str) -> Flow {
-    let [v4, v6] = kind;
-    Flow {
-        kind: if target.is_ipv4() { v4 } else { v6 },
-        from: direction.from.0,
-        to: direction.to.0,
-        unit,
-        sent: 0,
-        received: 0,
-        lost: 0,
-        duplicated: 0,
-        note: String::new(),
+    /// How many were answered.
+    pub(crate) fn answered(&self) -> u64 {
+        self.0.iter().map(EchoStream::answered).sum()
+    }
+
+    /// Ends, and gives the account.
+    pub(crate) fn finish(self) -> Result<Passed> {
+        let mut passed = Passed::default();
+        for stream in self.0 {
+            let report = stream.finish()?.datagrams;
+            passed.sent += report.sent;
+            passed.answered += report.received;
+            passed.lost += report.lost + report.send_errors;
+            passed.duplicated += report.duplicated + report.foreign;
+            passed.reordered += report.reordered;
+            passed.longest_gap_us = passed.longest_gap_us.max(report.longest_gap.as_micros());
+        }
+        Ok(passed)
     }
 }
 
-fn echo(args: &DemoArgs, direction: &Direction<'_>, target: IpAddr) -> Result<Flow> {
-    let plan = PingPlan {
-        count: args.pings,
-        ..PingPlan::default()
-    };
-    let report = ping(direction.from.1, target, plan)?;
-    let mut times = report.round_trips.clone();
-    times.sort();
-    let median = times.get(times.len() / 2).copied().unwrap_or_default();
-    let (sent, received) = (u64::from(report.sent), u64::from(report.received));
-    Ok(Flow {
-        sent,
-        received,
-        lost: sent.saturating_sub(received),
-        note: format!("round trip {} (median)", short(median)),
-        ..flow(["ICMP echo", "ICMPv6 echo"], direction, target, "requests")
-    })
-}
+/// The transfer from the laptop to the gateway that every step has to leave whole.
+pub(crate) struct Transfer(TcpTransfer);
 
-fn bulk(
-    args: &DemoArgs,
-    direction: &Direction<'_>,
-    target: IpAddr,
-    interrupted: &Interrupted,
-) -> Result<Flow> {
-    let plan = TcpPlan {
-        bytes: Some(args.bytes),
-        rate: None,
-    };
-    let to = SocketAddr::new(target, TCP_PORT);
-    let transfer = TcpTransfer::start(direction.from.1, direction.to.1, to, plan)?;
-    let (mut last, mut since) = (0, Instant::now());
-    // Whether it stands still is the transfer's own question at its end; here only the user is listened to.
-    while transfer.received() < args.bytes && since.elapsed() < PATIENCE {
-        interrupted.check()?;
-        std::thread::sleep(POLL);
-        if transfer.received() != last {
-            (last, since) = (transfer.received(), Instant::now());
-        }
+impl Transfer {
+    /// Begins.
+    pub(crate) fn start(stage: &Stage, wire: &Wire) -> Result<Self> {
+        let plan = TcpPlan {
+            bytes: None,
+            rate: Some(TCP_RATE),
+        };
+        let [far, ..] = wire.endpoint[..] else {
+            anyhow::bail!("the gateway has no address");
+        };
+        let to = SocketAddr::new(far, TCP_PORT);
+        Ok(Self(TcpTransfer::start(&stage.laptop, &stage.gateway, to, plan)?))
     }
-    let report = transfer.finish()?;
-    Ok(Flow {
-        sent: args.bytes,
-        received: report.bytes,
-        lost: args.bytes.saturating_sub(report.bytes),
-        note: format!(
-            "{:.1} Gbit/s, {} segments resent",
-            report.gigabits_per_second(),
-            report.retransmits
-        ),
-        ..flow(["TCP over IPv4", "TCP over IPv6"], direction, target, "octets")
-    })
-}
 
-/// All streams at the same time.
-fn streams(args: &DemoArgs, directions: &[Direction<'_>; 2], interrupted: &Interrupted) -> Result<Vec<Flow>> {
-    let plan = UdpPlan {
-        rate: Some(args.rate),
-        size: DATAGRAM,
-    };
-    let mut running = Vec::new();
-    for direction in directions {
-        for &target in direction.targets {
-            let to = SocketAddr::new(target, UDP_PORT);
-            let stream = UdpStream::start(direction.from.1, direction.to.1, to, plan)?;
-            running.push((
-                flow(["UDP over IPv4", "UDP over IPv6"], direction, target, "datagrams"),
-                stream,
-            ));
-        }
+    /// Ends it. Every octet arrived as it was sent, or there is no report.
+    pub(crate) fn finish(self) -> Result<TcpReport> {
+        self.0.finish()
     }
-    let due = Duration::from_secs_f64(args.datagrams as f64 / f64::from(args.rate));
-    let deadline = Instant::now() + due + slow(Duration::from_secs(10));
-    while running
-        .iter()
-        .any(|(_, stream)| stream.received() < args.datagrams)
-    {
-        interrupted.check()?;
-        ensure!(Instant::now() < deadline, "the streams do not get through");
-        std::thread::sleep(POLL);
-    }
-    let finished = running.into_iter().map(|(flow, stream)| {
-        let report = stream.finish()?;
-        Ok(Flow {
-            sent: report.sent,
-            received: report.received,
-            lost: report.lost,
-            duplicated: report.duplicated,
-            note: format!("{} per second, {} out of order", args.rate, report.reordered),
-            ..flow
-        })
-    });
-    finished.collect()
 }
