@@ -236,11 +236,15 @@ fn carry_out(node: &mut Node, kill: Kill) -> Result<()> {
     node.wait_until_ready()
 }
 
+/// Ends of a wire here: its client's, its endpoint's, and the one held in reserve at another endpoint, which has the
+/// endpoint's addresses.
+const ENDS: usize = 3;
+
 /// What control lists, what the kernel holds and what was acknowledged must be one.
 fn compare(stage: &Stage, ledger: &Ledger) -> Result<()> {
     eventually(Duration::from_secs(10), "the node to settle", || {
         let listed = stage.listed()?.len();
-        Ok(stage.node.kernel()?.positions.len() == 2 * listed && stage.ends()?.0 == 2 * listed)
+        Ok(stage.node.kernel()?.positions.len() == ENDS * listed && stage.ends()?.0 == ENDS * listed)
     })
     .or_else(|error| {
         let (ends, _) = stage.ends()?;
@@ -260,15 +264,16 @@ fn compare(stage: &Stage, ledger: &Ledger) -> Result<()> {
         .filter(|id| listed.contains_key(*id))
         .collect();
     ensure!(back.is_empty(), "closed and still there: {back:?}");
-    stage.node.kernel()?.assert_whole(listed.len())?;
+    let reserves = (ENDS - 2) * listed.len();
+    stage.node.kernel()?.assert_whole_with(listed.len(), reserves)?;
     let (_, addresses) = stage.ends()?;
     let different: BTreeSet<_> = addresses.iter().map(ipnet::IpNet::addr).collect();
     ensure!(
-        different.len() == addresses.len(),
+        different.len() == 4 * listed.len(),
         "an address was given out twice: {addresses:?}"
     );
     ensure!(
-        addresses.len() == 4 * listed.len(),
+        addresses.len() == 2 * ENDS * listed.len(),
         "{} addresses for {} wires",
         addresses.len(),
         listed.len()

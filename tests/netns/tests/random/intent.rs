@@ -7,9 +7,7 @@ use tieline_lab::NetNs;
 use tieline_proto::{
     connection::Connection,
     registry::{Destination, Match, NetworkServiceLabels},
-    tieline::admin::v1::{
-        NetworkService, NetworkServiceWiring, OrderedSelector, WiringRoute, WiringSource, object::Object,
-    },
+    tieline::admin::v1::NetworkService,
 };
 use tieline_tests_netns::{Api, Call, endpoint, netns_url, request, service};
 use tonic::Code;
@@ -24,12 +22,7 @@ pub(crate) const ENDPOINTS: usize = 6;
 /// Ids of connections.
 const CONNECTIONS: usize = 16;
 
-/// Names of wirings.
-const WIRINGS: usize = 3;
-/// What is proven of the workloads that endpoints are in.
-pub(crate) const ROLES: [&str; 4] = ["firewall", "firewall", "gateway", "gateway"];
-
-/// Where clients and endpoints are, the endpoints one for each of [`ROLES`].
+/// Where clients and endpoints are.
 pub(crate) struct Workloads {
     pub(crate) clients: Vec<NetNs>,
     pub(crate) servers: Vec<NetNs>,
@@ -48,22 +41,10 @@ pub(crate) enum Intent {
     Register {
         endpoint: usize,
         service: usize,
-        plumbed: bool,
+        gateway: bool,
     },
     Unregister {
         endpoint: usize,
-    },
-    Wire {
-        wiring: usize,
-        service: usize,
-        form: usize,
-    },
-    Unwire {
-        wiring: usize,
-    },
-    Drain {
-        endpoint: usize,
-        off: bool,
     },
     Request {
         connection: usize,
@@ -111,15 +92,11 @@ pub(crate) fn steps(killing: bool) -> BoxedStrategy<Step> {
 fn intents() -> impl Strategy<Value = Intent> {
     let service = 0..SERVICES.len();
     prop_oneof![
-        2 => (service.clone(), 0..4usize).prop_map(|(service, form)| Intent::Declare { service, form }),
+        2 => (service.clone(), 0..3usize).prop_map(|(service, form)| Intent::Declare { service, form }),
         1 => service.clone().prop_map(|service| Intent::Retract { service }),
         4 => (0..ENDPOINTS, service.clone(), any::<bool>())
-            .prop_map(|(endpoint, service, plumbed)| Intent::Register { endpoint, service, plumbed }),
+            .prop_map(|(endpoint, service, gateway)| Intent::Register { endpoint, service, gateway }),
         1 => (0..ENDPOINTS).prop_map(|endpoint| Intent::Unregister { endpoint }),
-        2 => (0..WIRINGS, service.clone(), 0..3usize)
-            .prop_map(|(wiring, service, form)| Intent::Wire { wiring, service, form }),
-        1 => (0..WIRINGS).prop_map(|wiring| Intent::Unwire { wiring }),
-        1 => (0..ENDPOINTS, any::<bool>()).prop_map(|(endpoint, off)| Intent::Drain { endpoint, off }),
         8 => (0..CONNECTIONS, service, 0..4usize)
             .prop_map(|(connection, service, client)| Intent::Request { connection, service, client }),
         4 => (0..CONNECTIONS).prop_map(|connection| Intent::Close { connection }),
@@ -151,20 +128,11 @@ impl Intent {
             Self::Register {
                 endpoint,
                 service,
-                plumbed,
+                gateway,
             } => api
-                .register(registered(endpoint, service, plumbed, workloads))
+                .register(registered(endpoint, service, gateway, workloads))
                 .map(drop),
             Self::Unregister { endpoint } => api.unregister(registered(endpoint, 0, false, workloads)),
-            Self::Wire {
-                wiring,
-                service,
-                form,
-            } => api
-                .declare(Object::NetworkServiceWiring(wired(wiring, service, form)))
-                .map(drop),
-            Self::Unwire { wiring } => api.delete("NetworkServiceWiring", &wiring_name(wiring)),
-            Self::Drain { endpoint, off } => api.drain(&endpoint_name(endpoint), off),
             Self::Request {
                 connection,
                 service,
@@ -186,15 +154,7 @@ fn id(connection: usize) -> String {
     format!("random-{connection:02}")
 }
 
-fn endpoint_name(endpoint: usize) -> String {
-    format!("endpoint-{endpoint}")
-}
-
-fn wiring_name(wiring: usize) -> String {
-    format!("wiring-{wiring}")
-}
-
-/// The service: any endpoint, by its selector, by a match, or by an ordered list.
+/// The service: any endpoint, by its selector, or by a match.
 pub(crate) fn declared(number: usize, form: usize) -> NetworkService {
     let (name, prefixes) = SERVICES[number];
     let mut declared = service(name, "IP");
@@ -203,7 +163,7 @@ pub(crate) fn declared(number: usize, form: usize) -> NetworkService {
     match form {
         0 => {}
         1 => declared.selector = gateway,
-        2 => {
+        _ => {
             let route = Destination {
                 destination_selector: gateway,
                 weight: 1,
@@ -214,55 +174,21 @@ pub(crate) fn declared(number: usize, form: usize) -> NetworkService {
             };
             declared.service.get_or_insert_default().matches = vec![rule];
         }
-        _ => {
-            declared.ordered_selector = Some(OrderedSelector {
-                key: "app".to_owned(),
-                values: ["firewall", "gateway"].map(str::to_owned).into(),
-            });
-        }
     }
     declared
-}
-
-/// A wiring: users through a firewall, firewalls to a gateway, or everybody to a gateway.
-fn wired(number: usize, service: usize, form: usize) -> NetworkServiceWiring {
-    let service = SERVICES[service].0.to_owned();
-    let (source_service, pod_selector, to) = match form {
-        0 => (format!("!{service}"), "", "app=firewall"),
-        1 => (String::new(), "app=firewall", "app=gateway"),
-        _ => (String::new(), "", "app=gateway"),
-    };
-    NetworkServiceWiring {
-        name: wiring_name(number),
-        target: vec![service],
-        priority: if form == 2 { -1 } else { 0 },
-        source: Some(WiringSource {
-            source_service,
-            pod_selector: pod_selector.to_owned(),
-            client_selector: String::new(),
-        }),
-        traffic: Vec::new(),
-        route: vec![WiringRoute {
-            pod_selector: to.to_owned(),
-            weight: 0,
-        }],
-    }
 }
 
 fn registered(
     number: usize,
     service: usize,
-    plumbed: bool,
+    gateway: bool,
     workloads: &Workloads,
 ) -> tieline_proto::registry::NetworkServiceEndpoint {
-    let place = number % workloads.servers.len();
+    let netns = &workloads.servers[number % workloads.servers.len()];
     let name = SERVICES[service].0;
-    let url = netns_url(&workloads.servers[place]);
-    let mut registered = endpoint(&endpoint_name(number), name, &url);
-    let mut labels = HashMap::from([("app".to_owned(), ROLES[place].to_owned())]);
-    if plumbed && ROLES[place] == "firewall" {
-        labels.insert("tieline.io/plumbing".to_owned(), "gateway".to_owned());
-    }
+    let mut registered = endpoint(&format!("endpoint-{number}"), name, &netns_url(netns));
+    let app = if gateway { "gateway" } else { "firewall" };
+    let labels = HashMap::from([("app".to_owned(), app.to_owned())]);
     registered
         .network_service_labels
         .insert(name.to_owned(), NetworkServiceLabels { labels });
