@@ -9,7 +9,7 @@ use dataplane_common::{
 
 use crate::{
     desired::{IfName, NetnsRef},
-    observed::{Observed, Obstacle, Scope},
+    observed::{Observed, Obstacle, Scope, Survey},
     op::{InnerChange, NewEnd, Settle},
     outcome::FailureKind,
     ownership::{Managed, NodeScope},
@@ -86,6 +86,10 @@ pub trait Datapath: Send {
 
     /// Looks, and changes nothing.
     fn observe(&mut self, scope: &Scope<'_>) -> Result<Observed, ObserveError>;
+
+    /// Lists what is ours, in parts of some milliseconds: `None` until the last. Operations may come in between; of what
+    /// they make and take away the list may tell or not.
+    fn survey(&mut self) -> Result<Option<Survey>, ObserveError>;
 
     /// Makes veth pairs, marked; returns the host ends' indexes.
     fn create(&mut self, ends: &[&NewEnd]) -> Results<u32>;

@@ -99,6 +99,11 @@ impl Lingering {
         self.ends.values().map(|end| end.since + LINGER).min()
     }
 
+    /// Whether the interface with this index lingers.
+    pub(crate) fn has(&self, index: u32) -> bool {
+        self.ends.values().any(|end| end.index == index)
+    }
+
     /// Takes the ends that are due at `now`.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<Due> {
         let all = std::mem::take(&mut self.ends).into_iter();

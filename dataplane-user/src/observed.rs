@@ -19,10 +19,27 @@ use crate::{
 pub struct Scope<'a> {
     /// Look at everything that is ours as well, not only at `looks`.
     pub everything: bool,
+    /// Find out also what stands in the way of ends that are not there, at the cost of a visit to their namespaces.
+    pub thorough: bool,
     /// The interfaces of the wires in question.
     pub looks: Vec<Look<'a>>,
     /// Indexes whose entries to look at although their interfaces may be gone.
     pub indexes: Vec<u32>,
+}
+
+/// What is ours on the node, by name and number alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Interfaces of the agent's namespace that are ours, or have an entry or the record of an attachment.
+    pub interfaces: Vec<(IfName, u32)>,
+    /// The forwarding table, by index.
+    pub positions: BTreeMap<u32, Position>,
+    /// All splits, by number.
+    pub splits: BTreeMap<u32, Split>,
+    /// Interfaces with the record of an attachment; some may be gone.
+    pub attachments: BTreeSet<IfName>,
+    /// Whether the last look at everything found what the next one is needed for.
+    pub incomplete: bool,
 }
 
 /// One interface to look at.

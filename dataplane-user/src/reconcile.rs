@@ -5,6 +5,7 @@
 //! carries out no operation; a change costs what the change holds, however many wires there are.
 
 mod local;
+mod patrol;
 mod round;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 
 use dataplane_common::{
     Reason,
-    abi::{Generation, SplitBranch, SplitFlags, WireCounters},
+    abi::{Generation, Position, Split, SplitBranch, SplitFlags, WireCounters},
 };
 
 use self::{local::Local, round::Around};
@@ -28,12 +29,13 @@ use crate::{
         split::{branch_hash, is_branch},
     },
     linger::Lingering,
-    observed::{Observed, Scope, split_numbers},
+    observed::{Scope, split_numbers},
     outcome::{Outcome, WireFailure},
     slots::Slots,
 };
 
 pub use self::local::{Drained, Switched};
+pub use self::patrol::Patrol;
 pub use crate::linger::LINGER;
 pub use crate::view::{BranchView, EndView, HopView, WireView};
 
@@ -160,7 +162,10 @@ impl<D: Datapath> Reconciler<D> {
             everything: true,
             ..Scope::default()
         })?;
-        self.learn_supplies(&observed);
+        self.learn_supplies(
+            observed.positions().map(|(_, position)| position),
+            &observed.splits,
+        );
         self.generation = observed.generation;
         Ok(Adopted {
             generation: observed.generation,
@@ -455,17 +460,18 @@ impl<D: Datapath> Reconciler<D> {
     }
 
     /// What is in use is what the tables hold.
-    fn learn_supplies(&mut self, observed: &Observed) {
+    fn learn_supplies(&mut self, positions: impl Iterator<Item = Position>, splits: &BTreeMap<u32, Split>) {
         let capacity = self.datapath.description().max_wires * dataplane_common::limits::POSITIONS_PER_WIRE;
-        let of_positions = observed.positions().map(|(_, position)| position.slot);
-        let branches = observed.splits.values().flat_map(|split| &split.branches);
+        let branches = splits.values().flat_map(|split| &split.branches);
         let of_branches = branches.filter(|branch| branch.id != 0).map(|branch| branch.slot);
-        let named = observed
-            .positions()
-            .flat_map(|(_, position)| split_numbers(&position));
-        let highest = named.chain(observed.splits.keys().copied()).max();
+        let mut highest = splits.keys().next_back().copied();
+        let mut slots: Vec<u32> = of_branches.collect();
+        for position in positions {
+            slots.push(position.slot);
+            highest = highest.max(split_numbers(&position).max());
+        }
         self.supplies = Supplies {
-            slots: Slots::new(capacity, of_positions.chain(of_branches)),
+            slots: Slots::new(capacity, slots),
             next_split: highest.unwrap_or(0).max(self.supplies.next_split) + 1,
         };
     }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use dataplane_user::{
         Payload, Policy, Route, Traffic, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
+    outcome::Outcome,
     reconcile::{LINGER, ReconcileError, Reconciler},
 };
 use proptest::prelude::*;
@@ -356,36 +357,64 @@ fn from_scratch(node: &Node, generation: u64, plan: &BTreeMap<WireId, Wire>, fai
     fresh.datapath().dump()
 }
 
+/// Compares everything, at once or one wire after the other: how many operations that took, and which wires failed.
+fn compare(node: &mut Node, now: Instant, in_parts: bool) -> (Outcome, BTreeSet<WireId>) {
+    let mut whole = Outcome::default();
+    let mut failed = BTreeSet::new();
+    let mut add = |part: Outcome| {
+        failed.extend(part.failures.iter().map(|failure| failure.wire.clone()));
+        whole.operations += part.operations;
+        whole.postponed = part.postponed;
+    };
+    if in_parts {
+        let mut patrol = node.patrol();
+        while !patrol.is_done() {
+            add(node.go_on(&mut patrol, 1, now).unwrap());
+        }
+    } else {
+        add(node.pass(now).unwrap());
+    }
+    (whole, failed)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn one_clean_pass_after_any_faults_is_planning_from_scratch(
         events in prop::collection::vec((event(), prop::option::of(0..40usize), any::<bool>()), 1..10),
+        in_parts in any::<bool>(),
     ) {
         let mut node = Reconciler::new(Faulty::new(world(), Fault::Never));
         node.adopt().unwrap();
         let mut now = Instant::now();
         node.snapshot(Desired::default(), now).unwrap();
         let (mut generation, mut plan) = (0, BTreeMap::new());
+        let mut patrol = node.patrol();
         for (event, fault, dies) in events {
             let fault = fault.map_or(Fault::Never, |n| if dies { Fault::From(n) } else { Fault::At(n) });
             node.datapath_mut().set_fault(fault);
             node = happen(node, &mut generation, &mut plan, &mut now, event);
+            if in_parts {
+                // What began before these events goes on between them.
+                let _ = node.go_on(&mut patrol, 1, now);
+                if patrol.is_done() {
+                    patrol = node.patrol();
+                }
+            }
         }
         node.datapath_mut().set_fault(Fault::Never);
-        node.pass(now).unwrap();
+        compare(&mut node, now, in_parts);
         now += LINGER;
         node.end_lingering(now).unwrap();
         prop_assert!(node.lingers_until().is_none());
-        let outcome = node.pass(now).unwrap();
+        let (outcome, failed) = compare(&mut node, now, in_parts);
         prop_assert!(outcome.postponed.is_empty(), "{:?}", outcome);
-        let failed: Vec<_> = outcome.failures.iter().map(|failure| failure.wire.clone()).collect();
         let planned = node.planned_generation();
-        prop_assert_eq!(node.datapath().inner().dump(), from_scratch(&node, planned, &plan, &failed));
-        let again = node.pass(now).unwrap();
+        let of_failed: Vec<_> = failed.iter().cloned().collect();
+        prop_assert_eq!(node.datapath().inner().dump(), from_scratch(&node, planned, &plan, &of_failed));
+        let (again, failed_again) = compare(&mut node, now, !in_parts);
         prop_assert_eq!(again.operations, 0);
-        let failed_again: Vec<_> = again.failures.iter().map(|failure| failure.wire.clone()).collect();
         prop_assert_eq!(failed_again, failed);
     }
 

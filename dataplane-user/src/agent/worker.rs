@@ -16,7 +16,10 @@ use dataplane_common::{Reason, abi::Generation};
 use tieline_proto::tieline::agent::v1 as proto;
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TryRecvError},
+        oneshot,
+    },
     time::timeout,
 };
 use tracing::{debug, info, warn};
@@ -33,11 +36,15 @@ use crate::{
     datapath::{Datapath, ObserveError},
     desired::WireId,
     outcome::Outcome,
-    reconcile::{ReconcileError, Reconciler, WireView},
+    reconcile::{Patrol, ReconcileError, Reconciler, WireView},
 };
 
 /// How many jobs may wait. The session stops reading from control when they are as many.
 const MAX_JOBS: usize = 1024;
+/// How many wires are compared at a time: some milliseconds' work.
+const PART: usize = 64;
+/// How long the next part of comparing everything waits for other jobs.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long after a change the next is expected.
 const QUIET: Duration = Duration::from_secs(1);
 /// How often is looked whether something has drained, while something drains.
@@ -55,8 +62,10 @@ pub(crate) enum Job {
     EndLingering,
     /// Take away the endpoints that have drained.
     EndDrains,
-    /// Compare everything.
+    /// Compare everything, a part at a time, when there is nothing else to do.
     Repair,
+    /// Do the next part of that.
+    GoOn,
     /// Make packets cheaper where there are many, if there is nothing else to do.
     Promote,
     /// Let somebody look.
@@ -159,6 +168,7 @@ where
                     session: None,
                     changed: None,
                     looked_at_drains: Instant::now(),
+                    round: None,
                 }
                 .run(&runtime);
             }
@@ -214,6 +224,16 @@ struct Worker<D> {
     changed: Option<Instant>,
     /// When was looked whether something has drained.
     looked_at_drains: Instant,
+    round: Option<Round>,
+}
+
+/// A comparison of everything that is under way.
+struct Round {
+    patrol: Patrol,
+    /// How long its parts took so far.
+    took: Duration,
+    /// When the last part was done.
+    last: Instant,
 }
 
 impl<D: Datapath> Worker<D> {
@@ -233,14 +253,16 @@ impl<D: Datapath> Worker<D> {
             Job::InterfacesLost(indexes) => self.interfaces_lost(&indexes),
             Job::EndLingering => self.end_lingering(),
             Job::EndDrains => self.end_drains(),
-            Job::Repair => self.full_pass(),
+            Job::Repair => self.begin_patrol(),
+            Job::GoOn => self.go_on(),
             Job::Promote => self.promote(),
             Job::Look(look) => look(&self.reconciler),
         }
     }
 
     /// The next job; `None` when there will be none. An end that has lingered long enough is one, and so is to look
-    /// whether something has drained.
+    /// whether something has drained; and while everything is being compared, the next part of that is one when no
+    /// other waits, or when it waited long enough itself.
     fn next(&mut self, runtime: &Handle) -> Option<Job> {
         if let Some(job) = self.held.take() {
             return Some(job);
@@ -250,17 +272,30 @@ impl<D: Datapath> Worker<D> {
             .reconciler
             .is_draining()
             .then(|| self.looked_at_drains + DRAIN_INTERVAL);
-        let (until, due) = match (lingers, drains) {
-            (None, None) => return self.jobs.blocking_recv(),
-            (Some(lingers), Some(drains)) if drains < lingers => (drains, Job::EndDrains),
-            (None, Some(drains)) => (drains, Job::EndDrains),
-            (Some(lingers), _) => (lingers, Job::EndLingering),
+        let due = match (lingers, drains) {
+            (None, None) => None,
+            (Some(lingers), Some(drains)) if drains < lingers => Some((drains, Job::EndDrains)),
+            (None, Some(drains)) => Some((drains, Job::EndDrains)),
+            (Some(lingers), _) => Some((lingers, Job::EndLingering)),
         };
-        let jobs = &mut self.jobs;
-        let wait = until.saturating_duration_since(Instant::now());
-        if wait.is_zero() {
-            return Some(due);
+        let due = due.map(|(until, job)| (until.saturating_duration_since(Instant::now()), job));
+        if let Some((Duration::ZERO, job)) = due {
+            return Some(job);
         }
+        if let Some(round) = &self.round {
+            if round.last.elapsed() >= PATIENCE {
+                return Some(Job::GoOn);
+            }
+            return match self.jobs.try_recv() {
+                Ok(job) => Some(job),
+                Err(TryRecvError::Empty) => Some(Job::GoOn),
+                Err(TryRecvError::Disconnected) => None,
+            };
+        }
+        let jobs = &mut self.jobs;
+        let Some((wait, due)) = due else {
+            return jobs.blocking_recv();
+        };
         let next = runtime.block_on(async { timeout(wait, jobs.recv()).await });
         next.unwrap_or(Some(due))
     }
@@ -385,15 +420,38 @@ impl<D: Datapath> Worker<D> {
     fn interfaces_lost(&mut self, indexes: &[u32]) {
         // Most notices are about what this thread took away itself.
         if indexes.iter().any(|index| self.reconciler.has_interface(*index)) {
-            self.repair(|reconciler| reconciler.interfaces_lost(indexes, Instant::now()));
+            // A wire that could not be looked at is looked at with all others.
+            let _ = self.repair(|reconciler| reconciler.interfaces_lost(indexes, Instant::now()));
         }
     }
 
-    fn full_pass(&mut self) {
-        let began = Instant::now();
+    fn begin_patrol(&mut self) {
+        if self.round.is_some() || !self.status.has_plan() {
+            return;
+        }
         self.resolvers.look_again();
-        self.repair(|reconciler| reconciler.pass(Instant::now()));
-        self.status.set_full_pass(began.elapsed());
+        self.round = Some(Round {
+            patrol: self.reconciler.patrol(),
+            took: Duration::ZERO,
+            last: Instant::now(),
+        });
+    }
+
+    fn go_on(&mut self) {
+        let Some(mut round) = self.round.take() else {
+            return;
+        };
+        let began = Instant::now();
+        let patrol = &mut round.patrol;
+        let done = self.repair(|reconciler| reconciler.go_on(patrol, PART, Instant::now()));
+        round.last = Instant::now();
+        round.took += began.elapsed();
+        // After a fault only a whole plan can follow, which is compared whole.
+        if done.is_err() || round.patrol.is_done() {
+            self.status.set_full_pass(round.took);
+        } else {
+            self.round = Some(round);
+        }
     }
 
     /// The kernel waits for each end that is promoted, so changes go first and are given time to come.
@@ -409,14 +467,15 @@ impl<D: Datapath> Worker<D> {
         }
     }
 
-    fn repair(&mut self, look: impl FnOnce(&mut Reconciler<D>) -> Result<Outcome, ReconcileError>) {
+    /// A fault was logged, and the next delta asks for a new session.
+    fn repair(
+        &mut self,
+        look: impl FnOnce(&mut Reconciler<D>) -> Result<Outcome, ReconcileError>,
+    ) -> Result<(), Fault> {
         if !self.status.has_plan() {
-            return;
+            return Ok(());
         }
-        // A fault was logged, and the next delta asks for a new session.
-        let Ok(outcome) = self.pass(PassKind::Repair, look) else {
-            return;
-        };
+        let outcome = self.pass(PassKind::Repair, look)?;
         if outcome.operations > 0 {
             info!(
                 operations = outcome.operations,
@@ -434,6 +493,7 @@ impl<D: Datapath> Worker<D> {
         for id in &outcome.restored {
             self.observed(id, proto::ObservationKind::WireRestored, "forwarding again");
         }
+        Ok(())
     }
 
     fn observed(&self, id: &WireId, kind: proto::ObservationKind, message: &str) {

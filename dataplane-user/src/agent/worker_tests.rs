@@ -34,6 +34,7 @@ impl Bench {
             session: None,
             changed: None,
             looked_at_drains: Instant::now(),
+            round: None,
         };
         let (reports, answers) = mpsc::unbounded_channel();
         Self {
@@ -56,7 +57,8 @@ impl Bench {
     }
 
     fn repair(&mut self) {
-        self.worker.repair(|reconciler| reconciler.pass(Instant::now()));
+        let pass = self.worker.repair(|reconciler| reconciler.pass(Instant::now()));
+        pass.expect("the kernel can be read");
     }
 
     fn delta(&mut self, delta: proto::Delta) {
@@ -381,11 +383,13 @@ fn wires_of_lost_interfaces_are_observed_and_others_are_left_alone() {
         .remove_netns(Path::new("/run/netns/tl-client"));
     bench
         .worker
-        .repair(|reconciler| reconciler.interfaces_lost(&[9_999], Instant::now()));
+        .repair(|reconciler| reconciler.interfaces_lost(&[9_999], Instant::now()))
+        .unwrap();
     assert!(bench.answers.try_recv().is_err(), "not one of ours");
     bench
         .worker
-        .repair(|reconciler| reconciler.interfaces_lost(&[index], Instant::now()));
+        .repair(|reconciler| reconciler.interfaces_lost(&[index], Instant::now()))
+        .unwrap();
     let Report::Observation(seen) = bench.answer() else {
         panic!("an observation")
     };
@@ -455,4 +459,35 @@ fn a_wire_whose_name_servers_cannot_be_used_stands_and_says_so() {
     assert_eq!(failure.connection_id, "c1");
     assert_eq!(failure.field, "context.extra_context[tieline.io/dns]");
     assert_eq!(bench.worker.reconciler.wire_counts(), wire_counts(2, 0));
+}
+
+#[test]
+fn while_everything_is_compared_other_jobs_go_first_and_the_parts_do_not_wait_forever() {
+    let mut bench = Bench::new(8);
+    bench.snapshot(1, vec![wire(1), wire(2)]);
+    bench.ack();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let next = |bench: &mut Bench| bench.worker.next(runtime.handle()).expect("a job");
+    bench.worker.work(Job::Repair);
+    bench.jobs.try_send(Job::Promote).unwrap();
+    assert!(matches!(next(&mut bench), Job::Promote), "what waits goes first");
+    assert!(matches!(next(&mut bench), Job::GoOn));
+    bench.worker.work(Job::GoOn);
+    let round = bench
+        .worker
+        .round
+        .as_mut()
+        .expect("strays were not looked for yet");
+    round.last -= PATIENCE;
+    bench.jobs.try_send(Job::Promote).unwrap();
+    assert!(
+        matches!(next(&mut bench), Job::GoOn),
+        "a part has waited long enough"
+    );
+    bench.worker.work(Job::GoOn);
+    assert!(bench.worker.round.is_none(), "everything was compared");
+    assert!(matches!(next(&mut bench), Job::Promote));
 }

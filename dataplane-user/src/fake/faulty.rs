@@ -10,7 +10,7 @@ use dataplane_common::{
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
     desired::{IfName, NetnsRef},
-    observed::{Observed, Scope},
+    observed::{Observed, Scope, Survey},
     op::{InnerChange, NewEnd, Settle},
     ownership::{Managed, NodeScope},
 };
@@ -109,6 +109,10 @@ impl<D: Datapath> Datapath for Faulty<D> {
 
     fn observe(&mut self, scope: &Scope<'_>) -> Result<Observed, ObserveError> {
         self.inner.observe(scope)
+    }
+
+    fn survey(&mut self) -> Result<Option<Survey>, ObserveError> {
+        self.inner.survey()
     }
 
     fn create(&mut self, ends: &[&NewEnd]) -> Results<u32> {

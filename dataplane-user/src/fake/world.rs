@@ -16,7 +16,7 @@ use super::splits::{describe, first_of};
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
     desired::{IfName, Mac, Neighbour, NetnsId, NetnsRef, Route, VethEnd},
-    observed::{HostInterface, Inner, Look, Observed, Obstacle, Owned, Scope, Want, split_numbers},
+    observed::{HostInterface, Inner, Look, Observed, Obstacle, Owned, Scope, Survey, Want, split_numbers},
     op::{InnerChange, NewEnd, Settle},
     outcome::FailureKind,
     ownership::{Managed, NodeScope},
@@ -602,6 +602,23 @@ impl Datapath for Fake {
         let splits = self.splits.iter().filter(|(number, _)| seen(number));
         observed.splits = splits.map(|(number, split)| (*number, *split)).collect();
         Ok(observed)
+    }
+
+    fn survey(&mut self) -> Result<Option<Survey>, ObserveError> {
+        let everything = self.observe(&Scope {
+            everything: true,
+            ..Scope::default()
+        })?;
+        let interfaces = everything.interfaces.iter();
+        Ok(Some(Survey {
+            interfaces: interfaces
+                .map(|(name, found)| (name.clone(), found.index))
+                .collect(),
+            positions: everything.positions().collect(),
+            splits: everything.splits,
+            attachments: self.attached.iter().cloned().collect(),
+            incomplete: self.stray_rules() > 0,
+        }))
     }
 
     fn create(&mut self, ends: &[&NewEnd]) -> Results<u32> {

@@ -100,6 +100,9 @@ impl Kernel {
             Ok(Some(link)) => {
                 let fresh = link.peer.map(|index| (end.host.clone(), index));
                 self.fresh.extend(fresh);
+                if let Some(walk) = &mut self.walk {
+                    walk.made.push(link.index);
+                }
                 Ok(link)
             }
             Ok(None) => Err(OpError::kernel(format!(

@@ -207,7 +207,7 @@ impl Kernel {
                 }
                 // Nothing is there yet. Whether the name is free is found out by making it, which costs less than a
                 // visit; a full pass does look, so that a wire that fails again and again is not made each time.
-                (Want::Veth(_), None) if !scope.everything => {}
+                (Want::Veth(_), None) if !scope.everything && !scope.thorough => {}
                 (Want::Veth(end), _) => places.push((look, end)),
                 (Want::Existing, None) => {
                     let obstacle = Obstacle::InterfaceGone {

@@ -7,6 +7,7 @@ mod inside;
 mod look;
 mod policies;
 mod reaper;
+mod survey;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +19,7 @@ use dataplane_common::{
     abi::{FlowKey, FlowPin, Generation, Position, Split, WireCounters},
 };
 
-use self::{indexes::Indexes, reaper::Reaper};
+use self::{indexes::Indexes, reaper::Reaper, survey::Walk};
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
     desired::{IfName, NetnsId, NetnsRef},
@@ -26,7 +27,7 @@ use crate::{
     maps::EventReader,
     netlink::{link, socket::Netlink},
     netns,
-    observed::{Observed, Scope},
+    observed::{Observed, Scope, Survey},
     op::{InnerChange, NewEnd, Settle},
     ownership::{Managed, NodeScope},
     sys::grace,
@@ -44,6 +45,8 @@ pub struct Kernel {
     /// The group that interfaces are deleted in, once one was found.
     group: Option<u32>,
     reaper: Reaper,
+    /// The survey that is under way.
+    walk: Option<Walk>,
     /// Workloads' ends that were made in this pass, by host end: their indexes in their namespaces.
     fresh: BTreeMap<IfName, u32>,
     /// Host ends that were made in this pass with the program attached already.
@@ -69,6 +72,7 @@ impl Kernel {
             indexes: Indexes::new(config.max_wires, []),
             group: None,
             reaper: Reaper::default(),
+            walk: None,
             fresh: BTreeMap::new(),
             joined: BTreeSet::new(),
             strays_anywhere: true,
@@ -125,6 +129,10 @@ impl Datapath for Kernel {
         self.fresh.clear();
         self.joined.clear();
         self.look(scope)
+    }
+
+    fn survey(&mut self) -> Result<Option<Survey>, ObserveError> {
+        self.survey_part()
     }
 
     fn create(&mut self, ends: &[&NewEnd]) -> Results<u32> {

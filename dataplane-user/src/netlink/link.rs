@@ -117,7 +117,7 @@ pub(crate) fn found(answer: Answer) -> io::Result<Option<LinkState>> {
     }
 }
 
-fn read(message: &RouteNetlinkMessage) -> Option<LinkState> {
+pub(crate) fn read(message: &RouteNetlinkMessage) -> Option<LinkState> {
     let RouteNetlinkMessage::NewLink(message) = message else {
         return None;
     };
@@ -126,13 +126,16 @@ fn read(message: &RouteNetlinkMessage) -> Option<LinkState> {
 
 /// Every interface of the namespace that `keep` wants.
 pub(crate) fn all(netlink: &mut Netlink, keep: impl Fn(&LinkState) -> bool) -> io::Result<Vec<LinkState>> {
+    netlink.dump(&every(), |message| read(&message).filter(&keep))
+}
+
+/// The request for a dump of every interface; [`read`] reads its messages.
+pub(crate) fn every() -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message
         .attributes
         .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    netlink.dump(&RouteNetlinkMessage::GetLink(message), |message| {
-        read(&message).filter(&keep)
-    })
+    RouteNetlinkMessage::GetLink(message)
 }
 
 /// Makes a pair, marks it and reads the host end, in one group: the kernel makes both ends, the host end silent, and gives

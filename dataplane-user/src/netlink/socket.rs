@@ -34,6 +34,13 @@ impl Request {
 /// What the kernel answered to one request: its messages, or its error.
 pub(crate) type Answer = io::Result<Vec<RouteNetlinkMessage>>;
 
+/// A dump that is being read.
+pub(crate) struct Dump {
+    sequence: u32,
+    /// Whether something changed meanwhile, so that it may not hold everything that was there all the time.
+    disturbed: bool,
+}
+
 /// A socket, bound to the namespace of the thread that opened it.
 pub(crate) struct Netlink {
     socket: Socket,
@@ -119,36 +126,50 @@ impl Netlink {
         message: &RouteNetlinkMessage,
         each: &impl Fn(RouteNetlinkMessage) -> Option<T>,
     ) -> io::Result<Vec<T>> {
-        const NLM_F_DUMP_INTR: u16 = 0x10;
+        let mut dump = self.begin_dump(message)?;
+        let mut found = Vec::new();
+        while self.read_dump(&mut dump, &mut |message| found.extend(each(message)))? {}
+        if dump.disturbed {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
+        Ok(found)
+    }
+
+    /// Asks for a dump, which [`Self::read_dump`] reads. Nothing else is asked of this socket meanwhile.
+    pub(crate) fn begin_dump(&mut self, message: &RouteNetlinkMessage) -> io::Result<Dump> {
         self.buffer.clear();
         let sequence = self.sequence;
         self.append(Request::new(message.clone(), NLM_F_DUMP));
         self.socket.send(&self.buffer, 0)?;
         self.buffer.clear();
-        let (mut found, mut disturbed) = (Vec::new(), false);
-        loop {
-            let mut done = false;
-            self.receive(|header, payload| {
-                if header.sequence_number != sequence {
-                    return Ok(());
-                }
-                disturbed |= header.flags & NLM_F_DUMP_INTR != 0;
-                match payload {
-                    NetlinkPayload::InnerMessage(message) => found.extend(each(message)),
-                    NetlinkPayload::Done(_) => done = true,
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    _ => {}
-                }
-                Ok(())
-            })?;
-            if done {
-                return if disturbed {
-                    Err(io::Error::from(io::ErrorKind::Interrupted))
-                } else {
-                    Ok(found)
-                };
+        Ok(Dump {
+            sequence,
+            disturbed: false,
+        })
+    }
+
+    /// Reads the next part of a dump, some dozens of messages, and says whether there is more.
+    pub(crate) fn read_dump(
+        &mut self,
+        dump: &mut Dump,
+        each: &mut impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<bool> {
+        const NLM_F_DUMP_INTR: u16 = 0x10;
+        let mut done = false;
+        self.receive(|header, payload| {
+            if header.sequence_number != dump.sequence {
+                return Ok(());
             }
-        }
+            dump.disturbed |= header.flags & NLM_F_DUMP_INTR != 0;
+            match payload {
+                NetlinkPayload::InnerMessage(message) => each(message),
+                NetlinkPayload::Done(_) => done = true,
+                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(!done)
     }
 
     fn append(&mut self, request: Request) {

@@ -32,6 +32,8 @@ pub(super) struct Around<'a> {
     pub(super) due: &'a [Due],
     /// Whether `plan` is the whole plan.
     pub(super) everything: bool,
+    /// Whether to look what stands in the way of ends that are not there, before they are made.
+    pub(super) thorough: bool,
     /// The wires of `plan` and `before`.
     pub(super) about: BTreeSet<&'a WireId>,
 }
@@ -46,6 +48,7 @@ impl<'a> Around<'a> {
             before,
             due: &[],
             everything: false,
+            thorough: false,
         }
     }
 
@@ -280,7 +283,7 @@ impl<D: Datapath> Reconciler<D> {
                 };
                 if !self.is_claimed(facing, &wire.id) {
                     let look = Look {
-                        policies: around.everything || ruled.contains(host),
+                        policies: around.everything || around.thorough || ruled.contains(host),
                         ..look(&wire.id, host, want)
                     };
                     looks.insert(host.clone(), look);
@@ -289,12 +292,16 @@ impl<D: Datapath> Reconciler<D> {
         }
         let scope = Scope {
             everything: around.everything,
+            thorough: around.thorough,
             looks: looks.into_values().collect(),
             indexes,
         };
         let observed = self.datapath.observe(&scope)?;
         if around.everything {
-            self.learn_supplies(&observed);
+            self.learn_supplies(
+                observed.positions().map(|(_, position)| position),
+                &observed.splits,
+            );
         }
         Ok(observed)
     }
@@ -324,28 +331,31 @@ impl<D: Datapath> Reconciler<D> {
         }
         let mut refused = BTreeMap::new();
         for wire in plan.wires.values() {
-            for name in existing(wire) {
-                let by = self.claims.entry(name.clone()).or_insert_with(|| wire.id.clone());
-                if *by != wire.id {
-                    let obstacle = Obstacle::InterfaceBusy {
-                        name: name.clone(),
-                        by: by.clone(),
-                    };
-                    let stood = self.live.get(&wire.id).and_then(|live| *live.places.first()?);
-                    let form = match (self.beside(wire, name), stood) {
-                        (Some(beside), _) => Form::Without(beside),
-                        (None, Some(_)) if !is_client(wire, name) => Form::Parked,
-                        (None, _) => Form::Gone,
-                    };
-                    let whole = matches!(form, Form::Without(_));
-                    let trouble = Trouble {
-                        form,
-                        failure: (!whole).then(|| refusal(&wire.id, &obstacle)),
-                    };
-                    // The client's end is the first one, and the worst to miss; what is beside the branches the least.
-                    refused.entry(wire.id.clone()).or_insert(trouble);
-                }
+            let busy = existing(wire).find_map(|name| {
+                let by = self.claims.get(name).filter(|by| **by != wire.id)?;
+                Some((name, by.clone()))
+            });
+            let Some((name, by)) = busy else {
+                self.claim_all(wire);
+                continue;
+            };
+            let obstacle = Obstacle::InterfaceBusy {
+                name: name.clone(),
+                by,
+            };
+            let stood = self.live.get(&wire.id).and_then(|live| *live.places.first()?);
+            // The client's end is the first one, and the worst to miss; what is beside the branches the least.
+            let form = match (self.beside(wire, name), stood) {
+                (Some(beside), _) => Form::Without(beside),
+                (None, Some(_)) if !is_client(wire, name) => Form::Parked,
+                (None, _) => Form::Gone,
+            };
+            let mut failure = Some(refusal(&wire.id, &obstacle));
+            if let Form::Without(beside) = form {
+                self.claim_all(&beside.left_out(wire));
+                failure = None;
             }
+            refused.insert(wire.id.clone(), Trouble { form, failure });
         }
         // Of a refused wire there is at most the client's end.
         self.claims.retain(|name, by| match refused.get(by) {
@@ -357,6 +367,12 @@ impl<D: Datapath> Reconciler<D> {
             },
         });
         refused
+    }
+
+    /// Notes that a wire has the existing interfaces that it names.
+    fn claim_all(&mut self, wire: &Wire) {
+        let claims = existing(wire).map(|name| (name.clone(), wire.id.clone()));
+        self.claims.extend(claims);
     }
 
     /// What an existing interface of a wire belongs to, if to no branch.

@@ -5,6 +5,7 @@ mod block;
 mod branches;
 mod circuits;
 mod others;
+mod patrol;
 mod policies;
 mod restart;
 mod scale;

@@ -160,6 +160,23 @@ fn wires_per_second_and_memory() -> Result<()> {
     let pass = world.pass(&mut agent)?;
     println!("full pass: {:?}, {} operations", begun.elapsed(), pass.operations);
     ensure!(pass.operations == 0, "{pass:?}");
+    let (begun, mut patrol, mut parts) = (Instant::now(), agent.patrol(), Vec::new());
+    while !patrol.is_done() {
+        let part = Instant::now();
+        let outcome = world
+            .agent
+            .run(|| Ok(agent.go_on(&mut patrol, 64, Instant::now())?))?;
+        parts.push(part.elapsed());
+        ensure!(outcome.operations == 0, "{outcome:?}");
+    }
+    parts.sort();
+    println!(
+        "patrol: {:?} in {} parts, half of them in {:?}, the longest in {:?}",
+        begun.elapsed(),
+        parts.len(),
+        parts[parts.len() / 2],
+        parts[parts.len() - 1]
+    );
     let begun = Instant::now();
     let views = agent.wires(None)?;
     println!(
