@@ -171,6 +171,11 @@ pub enum Removal {
         /// Who is on the path.
         endpoint: EndpointName,
     },
+    /// The connection has an end in its namespace already, which leaves no room for another one.
+    NoRoomBeside {
+        /// The endpoint that has it.
+        endpoint: EndpointName,
+    },
     /// It is an interface that ends another wire.
     InterfaceTaken {
         /// The connection that has it.
@@ -232,6 +237,10 @@ impl fmt::Display for Removal {
                 write!(f, "in the client's own namespace {netns}: a wire to itself is a loop")
             }
             Self::OnPath { endpoint } => write!(f, "the path leads through {endpoint} already: a loop"),
+            Self::NoRoomBeside { endpoint } => write!(
+                f,
+                "the connection leads to {endpoint} in the same namespace: a second end of it there would have the same routes"
+            ),
             Self::InterfaceTaken { by } => {
                 write!(f, "its interface ends connection {by}: an interface ends one wire")
             }

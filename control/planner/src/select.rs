@@ -266,7 +266,7 @@ pub fn backup(
     }
     tries.into_iter().find_map(|avoid| {
         let input = SelectInput { avoid, ..*input };
-        Walk::new(inventory, usage, &input).in_reserve()
+        Walk::new(inventory, usage, &input).in_reserve(selection)
     })
 }
 

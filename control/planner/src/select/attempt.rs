@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tieline_model::{
-    Attachment, Chosen, Decision, NetworkServiceEndpoint, Payload, Plumbing, Removal, Step, limits::MAX_HOPS,
+    Attachment, Chosen, Decision, EndpointName, NetworkServiceEndpoint, Payload, Plumbing, Removal, Step,
+    limits::MAX_HOPS,
 };
 
 use super::{
@@ -148,6 +149,10 @@ impl<'a> Walk<'a> {
             });
         }
         let plumbing = self.plumbing(endpoint, candidates)?;
+        if let Some(other) = self.in_the_way(endpoint, plumbing) {
+            self.depends_on_path = true;
+            return Err(Removal::NoRoomBeside { endpoint: other });
+        }
         if plumbing == Plumbing::Endpoint {
             let on_path = |name| self.path.iter().any(|passed| passed.endpoint.name() == name);
             return match self
@@ -174,6 +179,29 @@ impl<'a> Walk<'a> {
             return Err(Removal::TooLong { most: MAX_HOPS });
         }
         Ok(plumbing)
+    }
+
+    /// Who stands in the endpoint's namespace on another branch of the connection in a way that leaves no room for it: two
+    /// ends of one connection that face the client, or that face the endpoint, cannot be in one namespace, for they have
+    /// the same routes. Branches that end in one namespace share one end, and so do those that one function passes on.
+    fn in_the_way(&self, endpoint: Endpoint<'a>, plumbing: Plumbing) -> Option<EndpointName> {
+        let chosen = self
+            .report
+            .decisions
+            .iter()
+            .filter_map(|decision| decision.chosen.as_ref());
+        let chosen = chosen.filter_map(|one| {
+            let other = self.rules.inventory.endpoints().get(&one.endpoint)?;
+            Some((other, one.plumbing))
+        });
+        let held = self.held.iter().map(|one| (one.endpoint, one.plumbing));
+        let shares_an_end = |other: Endpoint<'_>, role: Plumbing| match (plumbing, role) {
+            (Plumbing::Endpoint, Plumbing::Endpoint) => true,
+            _ => plumbing == role && other.name() == endpoint.name(),
+        };
+        let mut others = held.chain(chosen);
+        let other = others.find(|(other, role)| is_same(other, endpoint) && !shares_an_end(other, *role));
+        other.map(|(other, _)| other.name().clone())
     }
 
     pub(super) fn plumbing(

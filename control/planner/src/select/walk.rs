@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tieline_model::{Decision, EndpointName, Plumbing, Report, Step, TrafficSelector, WiringName};
+use tieline_model::{Chosen, Decision, EndpointName, Plumbing, Report, Step, TrafficSelector, WiringName};
 
 use super::{
     BranchPath, Choice, Class, SelectInput, Usage,
@@ -19,6 +19,8 @@ pub(super) struct Walk<'a> {
     pub(super) usage: &'a dyn Usage,
     pub(super) input: &'a SelectInput<'a>,
     pub(super) path: Vec<Passed<'a>>,
+    /// Where the connection has ends that this way is held in reserve for.
+    pub(super) held: Vec<Passed<'a>>,
     pub(super) report: Report,
     pub(super) choices: Vec<Choice>,
     /// How many candidates were tried.
@@ -109,6 +111,7 @@ impl<'a> Walk<'a> {
             usage,
             input,
             path: Vec::new(),
+            held: Vec::new(),
             report: Report::default(),
             choices: Vec::new(),
             tries: 0,
@@ -128,9 +131,21 @@ impl<'a> Walk<'a> {
         (branches, self.report, self.choices)
     }
 
-    /// A way of what no branch takes, alone, that is held in reserve.
-    pub(super) fn in_reserve(mut self) -> Option<BranchPath> {
+    /// A way of what no branch takes, alone, that is held in reserve for `selection`.
+    pub(super) fn in_reserve(mut self, selection: &[BranchPath]) -> Option<BranchPath> {
         self.is_reserve = true;
+        let inventory = self.rules.inventory;
+        let held = |chosen: &Chosen| {
+            Some(Passed {
+                endpoint: inventory.endpoints().get(&chosen.endpoint)?,
+                plumbing: chosen.plumbing,
+            })
+        };
+        self.held = selection
+            .iter()
+            .flat_map(|branch| &branch.path)
+            .filter_map(held)
+            .collect();
         let client = self.rules.client();
         let rest = self.rules.forks(client).pop()?;
         self.choose(client, rest, &Part::default()).ok()?.pop()

@@ -275,6 +275,34 @@ fn effect_on_live_wires_they_are_selected_again_and_stay_where_that_is_allowed()
 }
 
 #[test]
+fn branches_of_one_wire_have_no_two_ends_with_the_same_routes_in_one_namespace() {
+    let lines = [
+        "service gold selector:app=gw",
+        "wiring some gold on:tcp -> app=fw",
+        "wiring behind gold pod:app=fw -> app=gw",
+        "endpoint fw-1 gold proven:app=fw at:5 as:gateway",
+        "endpoint gw-1 gold says:app=gw at:5",
+        "client now:gw-1",
+    ];
+    let mut world = World::new(&lines);
+    let refusal = world.ask(0).unwrap_err().to_string();
+    assert!(refusal.contains("fw-1"), "{refusal}");
+    world.line("endpoint gw-2 gold says:app=gw");
+    assert_eq!(
+        world.ways(2).unwrap(),
+        ["tcp=fw-1>gw-2 + gw-2"; 2],
+        "the firewall's namespace has no room for an end"
+    );
+    world.line("endpoint fw-2 gold proven:app=fw");
+    let ways = world.ways(4).unwrap();
+    assert!(
+        ways.iter()
+            .all(|way| !way.contains("gw-1") || !way.contains("fw-1")),
+        "{ways:?}"
+    );
+}
+
+#[test]
 fn more_parts_than_a_wire_has_are_refused_with_the_wirings_that_make_them() {
     let mut world = World::new(&["service gold", "endpoint a gold"]);
     for i in 1..=9 {

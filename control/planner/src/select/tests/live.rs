@@ -112,6 +112,21 @@ fn the_second_way_shares_nobody_with_the_first_or_at_least_not_the_end() {
 }
 
 #[test]
+fn nothing_is_held_in_reserve_where_the_connection_has_another_end_already() {
+    let mut world = World::new(&[
+        "service gold order:app=fw,gw",
+        "endpoint fw-1 gold says:app=fw at:5",
+        "endpoint gw-1 gold says:app=gw",
+        "endpoint fw-2 gold says:app=fw",
+        "endpoint gw-2 gold says:app=gw at:5",
+        "client now:fw-1>gw-1",
+    ]);
+    assert_eq!(backup_of(&world), None, "fw-1 is where gw-2 is");
+    world.line("endpoint gw-3 gold says:app=gw");
+    assert_eq!(backup_of(&world).as_deref(), Some("fw-2>gw-3"));
+}
+
+#[test]
 fn the_dead_and_the_drained_are_not_held_in_reserve() {
     let world = World::new(&[
         "service gold",
