@@ -3,6 +3,9 @@
 //! a second in each family and a TCP transfer go through every planned step: none is lost, order is kept, the user's
 //! interface and the gateway's stay what they are, and after every step the counters at each hop show the path.
 
+#[path = "gold/split.rs"]
+mod split;
+
 use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};

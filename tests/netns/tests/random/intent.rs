@@ -7,7 +7,10 @@ use tieline_lab::NetNs;
 use tieline_proto::{
     connection::Connection,
     registry::{Destination, Match, NetworkServiceLabels},
-    tieline::admin::v1::NetworkService,
+    tieline::admin::v1::{
+        NetworkService, NetworkServiceWiring, OrderedSelector, TrafficSelector, WiringRoute, WiringSource,
+        object::Object,
+    },
 };
 use tieline_tests_netns::{Api, Call, endpoint, netns_url, request, service};
 use tonic::Code;
@@ -22,7 +25,12 @@ pub(crate) const ENDPOINTS: usize = 6;
 /// Ids of connections.
 const CONNECTIONS: usize = 16;
 
-/// Where clients and endpoints are.
+/// Names of wirings.
+const WIRINGS: usize = 3;
+/// What is proven of the workloads that endpoints are in.
+pub(crate) const ROLES: [&str; 4] = ["firewall", "firewall", "gateway", "gateway"];
+
+/// Where clients and endpoints are, the endpoints one for each of [`ROLES`].
 pub(crate) struct Workloads {
     pub(crate) clients: Vec<NetNs>,
     pub(crate) servers: Vec<NetNs>,
@@ -41,10 +49,22 @@ pub(crate) enum Intent {
     Register {
         endpoint: usize,
         service: usize,
-        gateway: bool,
+        plumbed: bool,
     },
     Unregister {
         endpoint: usize,
+    },
+    Wire {
+        wiring: usize,
+        service: usize,
+        form: usize,
+    },
+    Unwire {
+        wiring: usize,
+    },
+    Drain {
+        endpoint: usize,
+        off: bool,
     },
     Request {
         connection: usize,
@@ -92,11 +112,15 @@ pub(crate) fn steps(killing: bool) -> BoxedStrategy<Step> {
 fn intents() -> impl Strategy<Value = Intent> {
     let service = 0..SERVICES.len();
     prop_oneof![
-        2 => (service.clone(), 0..3usize).prop_map(|(service, form)| Intent::Declare { service, form }),
+        2 => (service.clone(), 0..4usize).prop_map(|(service, form)| Intent::Declare { service, form }),
         1 => service.clone().prop_map(|service| Intent::Retract { service }),
         4 => (0..ENDPOINTS, service.clone(), any::<bool>())
-            .prop_map(|(endpoint, service, gateway)| Intent::Register { endpoint, service, gateway }),
+            .prop_map(|(endpoint, service, plumbed)| Intent::Register { endpoint, service, plumbed }),
         1 => (0..ENDPOINTS).prop_map(|endpoint| Intent::Unregister { endpoint }),
+        2 => (0..WIRINGS, service.clone(), 0..4usize)
+            .prop_map(|(wiring, service, form)| Intent::Wire { wiring, service, form }),
+        1 => (0..WIRINGS).prop_map(|wiring| Intent::Unwire { wiring }),
+        1 => (0..ENDPOINTS, any::<bool>()).prop_map(|(endpoint, off)| Intent::Drain { endpoint, off }),
         8 => (0..CONNECTIONS, service, 0..4usize)
             .prop_map(|(connection, service, client)| Intent::Request { connection, service, client }),
         4 => (0..CONNECTIONS).prop_map(|connection| Intent::Close { connection }),
@@ -128,11 +152,20 @@ impl Intent {
             Self::Register {
                 endpoint,
                 service,
-                gateway,
+                plumbed,
             } => api
-                .register(registered(endpoint, service, gateway, workloads))
+                .register(registered(endpoint, service, plumbed, workloads))
                 .map(drop),
             Self::Unregister { endpoint } => api.unregister(registered(endpoint, 0, false, workloads)),
+            Self::Wire {
+                wiring,
+                service,
+                form,
+            } => api
+                .declare(Object::NetworkServiceWiring(wired(wiring, service, form)))
+                .map(drop),
+            Self::Unwire { wiring } => api.delete("NetworkServiceWiring", &wiring_name(wiring)),
+            Self::Drain { endpoint, off } => api.drain(&endpoint_name(endpoint), off),
             Self::Request {
                 connection,
                 service,
@@ -154,7 +187,15 @@ fn id(connection: usize) -> String {
     format!("random-{connection:02}")
 }
 
-/// The service: any endpoint, by its selector, or by a match.
+fn endpoint_name(endpoint: usize) -> String {
+    format!("endpoint-{endpoint}")
+}
+
+fn wiring_name(wiring: usize) -> String {
+    format!("wiring-{wiring}")
+}
+
+/// The service: any endpoint, by its selector, by a match, or by an ordered list.
 pub(crate) fn declared(number: usize, form: usize) -> NetworkService {
     let (name, prefixes) = SERVICES[number];
     let mut declared = service(name, "IP");
@@ -163,7 +204,7 @@ pub(crate) fn declared(number: usize, form: usize) -> NetworkService {
     match form {
         0 => {}
         1 => declared.selector = gateway,
-        _ => {
+        2 => {
             let route = Destination {
                 destination_selector: gateway,
                 weight: 1,
@@ -174,21 +215,60 @@ pub(crate) fn declared(number: usize, form: usize) -> NetworkService {
             };
             declared.service.get_or_insert_default().matches = vec![rule];
         }
+        _ => {
+            declared.ordered_selector = Some(OrderedSelector {
+                key: "app".to_owned(),
+                values: ["firewall", "gateway"].map(str::to_owned).into(),
+            });
+        }
     }
     declared
+}
+
+/// A wiring: users through a firewall, all their traffic or some, firewalls to a gateway, or everybody to a gateway.
+fn wired(number: usize, service: usize, form: usize) -> NetworkServiceWiring {
+    let service = SERVICES[service].0.to_owned();
+    let (source_service, pod_selector, to) = match form {
+        0 | 3 => (format!("!{service}"), "", "app=firewall"),
+        1 => (String::new(), "app=firewall", "app=gateway"),
+        _ => (String::new(), "", "app=gateway"),
+    };
+    let some = TrafficSelector {
+        protocol: "udp".to_owned(),
+        ports: "7007".to_owned(),
+        prefix: String::new(),
+    };
+    NetworkServiceWiring {
+        name: wiring_name(number),
+        target: vec![service],
+        priority: if form == 2 { -1 } else { 0 },
+        source: Some(WiringSource {
+            source_service,
+            pod_selector: pod_selector.to_owned(),
+            client_selector: String::new(),
+        }),
+        traffic: if form == 3 { vec![some] } else { Vec::new() },
+        route: vec![WiringRoute {
+            pod_selector: to.to_owned(),
+            weight: 0,
+        }],
+    }
 }
 
 fn registered(
     number: usize,
     service: usize,
-    gateway: bool,
+    plumbed: bool,
     workloads: &Workloads,
 ) -> tieline_proto::registry::NetworkServiceEndpoint {
-    let netns = &workloads.servers[number % workloads.servers.len()];
+    let place = number % workloads.servers.len();
     let name = SERVICES[service].0;
-    let mut registered = endpoint(&format!("endpoint-{number}"), name, &netns_url(netns));
-    let app = if gateway { "gateway" } else { "firewall" };
-    let labels = HashMap::from([("app".to_owned(), app.to_owned())]);
+    let url = netns_url(&workloads.servers[place]);
+    let mut registered = endpoint(&endpoint_name(number), name, &url);
+    let mut labels = HashMap::from([("app".to_owned(), ROLES[place].to_owned())]);
+    if plumbed && ROLES[place] == "firewall" {
+        labels.insert("tieline.io/plumbing".to_owned(), "gateway".to_owned());
+    }
     registered
         .network_service_labels
         .insert(name.to_owned(), NetworkServiceLabels { labels });

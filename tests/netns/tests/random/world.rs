@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, fs, net::IpAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use dataplane_common::abi::HopKind;
 use ipnet::IpNet;
 use tieline_lab::{Leftovers, Net, NetNs, PingPlan, Watch, eventually, ping, slow};
 use tieline_proto::connection::{Connection, State};
-use tieline_tests_netns::{Api, Call, Mode, Node, endpoint, netns_url, request};
+use tieline_tests_netns::{Api, Attested, Call, Mode, Node, endpoint, let_route, netns_url, request};
 
-use super::intent::{ENDPOINTS, Intent, SERVICES, Workloads, declared};
+use super::intent::{ENDPOINTS, Intent, ROLES, SERVICES, Workloads, declared};
 
 /// Longer than anything lingers that is no longer wanted.
 const LINGER: Duration = Duration::from_millis(600);
@@ -18,18 +19,30 @@ pub(crate) struct World {
     pub(crate) api: Api,
     pub(crate) workloads: Workloads,
     before: Leftovers,
+    /// The agent reads it.
+    _attested: Attested,
 }
 
 impl World {
     pub(crate) fn new() -> Result<Self> {
-        let node = Node::start("random", Mode::Apart)?;
-        let many = |label, count| (0..count).map(|_| NetNs::new(label)).collect::<Result<Vec<_>>>();
-        let (clients, servers) = (many("client", 4)?, many("endpoint", 3)?);
+        let mut attested = Attested::new()?;
+        let path = attested.path();
+        let path = path.to_str().context("a path in UTF-8")?;
+        let node = Node::start_with("random", Mode::Apart, &["--workloads", path])?;
+        let clients = (0..4).map(|_| NetNs::new("client")).collect::<Result<_>>()?;
+        let server = |role: &&str| {
+            let netns = NetNs::new(role)?;
+            attested.say(&netns, &format!("app: {role}"))?;
+            let_route(&netns)?;
+            Ok(netns)
+        };
+        let servers = ROLES.iter().map(server).collect::<Result<_>>()?;
         let world = |before| Self {
             api: node.api(),
             node,
             workloads: Workloads { clients, servers },
             before,
+            _attested: attested,
         };
         let mut world = world(Leftovers::snapshot(&Watch::default())?);
         world.before = Leftovers::snapshot(&world.watch())?;
@@ -71,11 +84,13 @@ impl World {
             lines.insert(format!("node: {name} {kind} mtu {mtu} up {up} alias {alias:?}"));
         }
         for (index, position) in &kernel.positions {
-            lines.insert(format!(
-                "node: {} leads to {}",
-                name(*index),
-                name(position.next.ifindex)
-            ));
+            let next = position.next;
+            let to = match next.kind() {
+                HopKind::Split => "where its flows go",
+                HopKind::None | HopKind::Parked => "nowhere",
+                HopKind::Peer | HopKind::Egress => name(next.ifindex),
+            };
+            lines.insert(format!("node: {} leads to {to}", name(*index)));
         }
         for netns in self.workloads.clients.iter().chain(&self.workloads.servers) {
             let there = netns.setup()?.into_iter();
@@ -150,6 +165,9 @@ impl World {
     /// out again.
     pub(crate) fn take_everything_back(self) -> Result<()> {
         self.close_all()?;
+        for name in self.api.wirings()? {
+            self.api.delete("NetworkServiceWiring", &name)?;
+        }
         self.give_out_every_address()?;
         self.close_all()?;
         for name in self.api.endpoints()? {
