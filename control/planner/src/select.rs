@@ -211,7 +211,6 @@ pub fn select(
             report,
         });
     };
-    let branches = reachable(branches);
     let traffic: usize = branches.iter().map(|branch| branch.traffic.len()).sum();
     if branches.len() > MAX_BRANCHES || traffic > MAX_TRAFFIC {
         let mut wirings: Vec<_> = branches.iter().filter_map(|one| one.wiring.clone()).collect();
@@ -229,23 +228,6 @@ pub fn select(
         report,
         choices,
     })
-}
-
-/// Less the parts of the traffic that branches before have taken already.
-fn reachable(branches: Vec<BranchPath>) -> Vec<BranchPath> {
-    let mut taken: Vec<TrafficSelector> = Vec::new();
-    let mut reachable = Vec::with_capacity(branches.len());
-    for mut branch in branches {
-        let is_rest = branch.traffic.is_empty();
-        branch
-            .traffic
-            .retain(|one| !taken.iter().any(|other| other.covers(one)));
-        if is_rest || !branch.traffic.is_empty() {
-            taken.extend(&branch.traffic);
-            reachable.push(branch);
-        }
-    }
-    reachable
 }
 
 /// The way that the rest of a connection's traffic takes when `selection`'s fails: without any of the endpoints on it

@@ -12,7 +12,7 @@ use super::{
     candidates::{Because, Health},
     order::Endpoint,
     rules::Source,
-    walk::{Ahead, Candidates, Part, Passed, Walk},
+    walk::{Candidates, Part, Passed, Walk},
 };
 
 /// The most candidates that one selection tries.
@@ -30,7 +30,11 @@ impl<'a> Walk<'a> {
         decision: &mut Decision,
     ) -> Option<Vec<BranchPath>> {
         let mut tried: Vec<Endpoint<'a>> = Vec::new();
-        for (endpoint, because) in self.preferred(candidates, part) {
+        let preferred = self.preferred(candidates, part);
+        for (endpoint, because) in preferred.iter().copied() {
+            if !self.is_well(endpoint) {
+                continue;
+            }
             tried.push(endpoint);
             let found = self.attempt(source, candidates, part, decision, (endpoint, because));
             if found.is_some() {
@@ -40,7 +44,7 @@ impl<'a> Walk<'a> {
         let all = [Health::Well, Health::Dead, Health::Leaving];
         let healths = if self.is_reserve { &all[..1] } else { &all[..] };
         for health in healths.iter().copied() {
-            for endpoint in self.in_order(source, candidates, health) {
+            for (endpoint, because) in self.in_order(source, candidates, &preferred, health) {
                 if tried.iter().any(|other| Arc::ptr_eq(other, endpoint)) {
                     continue;
                 }
@@ -49,7 +53,7 @@ impl<'a> Walk<'a> {
                     self.depends_on_path = true;
                     return None;
                 }
-                let found = self.attempt(source, candidates, part, decision, (endpoint, Because::Turn));
+                let found = self.attempt(source, candidates, part, decision, (endpoint, because));
                 if found.is_some() {
                     return found;
                 }
@@ -97,11 +101,7 @@ impl<'a> Walk<'a> {
                 .next_stage
                 .unwrap_or_else(|| self.rules.stage_behind(endpoint.attested(), source.stage)),
         };
-        let ahead = Ahead {
-            from: chosen.endpoint.clone(),
-            stage: next.stage,
-            traffic: part.traffic.clone(),
-        };
+        let ahead = part.ahead(chosen.endpoint.clone(), next.stage);
         if let Some(because) = self.dead_ends.get(&ahead) {
             let because = because.clone();
             decision.remove(endpoint.name(), Removal::DeadEnd { because });

@@ -70,7 +70,8 @@ impl<'a> Walk<'a> {
         shares
     }
 
-    /// Who is tried before anybody's turn: whom the shares tell, and where the connection is, in the same part.
+    /// Who is tried before anybody's turn among those as well: whom the shares tell, and where the connection is, in the
+    /// same part before others.
     pub(super) fn preferred(&self, candidates: &Candidates<'a>, part: &Part) -> Vec<(Endpoint<'a>, Because)> {
         let mut preferred = Vec::new();
         if let Some(told) = self.input.told.get(&candidates.class) {
@@ -94,9 +95,12 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        let taken = |one: &NetworkServiceEndpoint| self.input.avoid.contains(one.name());
-        preferred.retain(|(one, _)| self.health(one) == Health::Well && !taken(one));
+        preferred.retain(|(one, _)| !self.input.avoid.contains(one.name()));
         preferred
+    }
+
+    pub(super) fn is_well(&self, endpoint: &NetworkServiceEndpoint) -> bool {
+        self.health(endpoint) == Health::Well
     }
 
     /// The candidate of a name, unless its weight is 0.
@@ -123,29 +127,29 @@ impl<'a> Walk<'a> {
         names.any(|name| name == endpoint.name())
     }
 
-    /// The candidates of one state of health in the order of the policy; the one that is named alone, if it is there.
+    /// The candidates of one state of health, those that are `preferred` first and the others in the order of the policy;
+    /// the one that is named alone, if it is there.
     pub(super) fn in_order(
         &self,
         source: Source<'a>,
         candidates: &Candidates<'a>,
+        preferred: &[(Endpoint<'a>, Because)],
         health: Health,
-    ) -> Vec<Endpoint<'a>> {
+    ) -> Vec<(Endpoint<'a>, Because)> {
         let named = self
             .input
             .wanted
             .and_then(|name| self.candidate(candidates, name));
         if let Some(named) = named {
-            return if self.health(named) == health {
-                vec![named]
-            } else {
-                Vec::new()
-            };
+            let one = (self.health(named) == health).then_some((named, Because::Turn));
+            return one.into_iter().collect();
         }
         let near = source.hop.map_or(self.input.client.node, |hop| hop.node());
         let (policy, turn) = (self.input.service.policy(), self.input.turn);
         let taken = |one: &NetworkServiceEndpoint| self.input.avoid.contains(one.name());
         if health == Health::Well && !self.rules.inventory.has_impaired() && self.input.avoid.is_empty() {
-            return order(&candidates.shares, policy, near, self.usage, turn);
+            let order = order(&candidates.shares, policy, near, self.usage, turn);
+            return order.into_iter().map(|one| (one, Because::Turn)).collect();
         }
         let of = |share: &Share<'a>| Share {
             weight: share.weight,
@@ -161,7 +165,14 @@ impl<'a> Walk<'a> {
         if health != Health::Well {
             order.sort_by_key(|one| !self.is_current(one));
         }
-        order
+        let first = preferred
+            .iter()
+            .copied()
+            .filter(|(one, _)| self.health(one) == health);
+        order.retain(|one| !preferred.iter().any(|(other, _)| Arc::ptr_eq(other, one)));
+        first
+            .chain(order.into_iter().map(|one| (one, Because::Turn)))
+            .collect()
     }
 
     /// Lists who is within reach and no candidate.

@@ -46,30 +46,54 @@ pub(super) struct Passed<'a> {
 pub(super) struct Part {
     pub(super) wiring: Option<WiringName>,
     pub(super) traffic: Vec<TrafficSelector>,
+    /// What branches before it have taken: nothing is looked for that no packet could take.
+    taken: Vec<TrafficSelector>,
 }
 
 impl Part {
-    /// What of this part `fork` is about; `None`: nothing.
-    fn within(&self, fork: &Fork<'_>) -> Option<Self> {
-        let (Some(wired), [_, ..]) = (fork.wiring, fork.traffic) else {
-            return Some(self.clone());
+    /// What of this part `fork` is about and not `taken`; `None`: nothing.
+    fn within(&self, fork: &Fork<'_>, taken: &[TrafficSelector]) -> Option<Self> {
+        let (mut traffic, wiring) = match (fork.wiring, fork.traffic) {
+            (Some(wired), [_, ..]) => (self.and(fork.traffic), Some(wired.wiring.name().clone())),
+            _ => (self.traffic.clone(), self.wiring.clone()),
         };
+        let is_rest = self.traffic.is_empty() && fork.traffic.is_empty();
+        traffic.retain(|one| !taken.iter().any(|other| other.covers(one)));
+        let taken = taken.to_vec();
+        (is_rest || !traffic.is_empty()).then_some(Self {
+            wiring,
+            traffic,
+            taken,
+        })
+    }
+
+    /// What of this part is of `others`.
+    fn and(&self, others: &[TrafficSelector]) -> Vec<TrafficSelector> {
         let mut traffic: Vec<TrafficSelector> = Vec::new();
         if self.traffic.is_empty() {
-            traffic.extend(fork.traffic);
+            traffic.extend(others);
         } else {
             let pairs = self
                 .traffic
                 .iter()
-                .flat_map(|own| fork.traffic.iter().map(|one| own.and(one)));
+                .flat_map(|own| others.iter().map(|one| own.and(one)));
             for both in pairs.flatten() {
                 if !traffic.iter().any(|one| one.covers(&both)) {
                     traffic.push(both);
                 }
             }
         }
-        let wiring = Some(wired.wiring.name().clone());
-        (!traffic.is_empty()).then_some(Self { wiring, traffic })
+        traffic
+    }
+
+    /// What decides how it goes on.
+    pub(super) fn ahead<T>(&self, from: T, stage: usize) -> Ahead<T> {
+        Ahead {
+            from,
+            stage,
+            traffic: self.traffic.clone(),
+            taken: self.taken.clone(),
+        }
     }
 }
 
@@ -77,9 +101,10 @@ impl Part {
 /// that is ahead, and the part of the traffic.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ahead<T> {
-    pub(super) from: T,
-    pub(super) stage: usize,
-    pub(super) traffic: Vec<TrafficSelector>,
+    from: T,
+    stage: usize,
+    traffic: Vec<TrafficSelector>,
+    taken: Vec<TrafficSelector>,
 }
 
 /// Among whom one choice is made.
@@ -173,8 +198,10 @@ impl<'a> Walk<'a> {
     /// Every branch from `source` on.
     pub(super) fn go_on(&mut self, source: Source<'a>, part: &Part) -> Result<Vec<BranchPath>, DeadEnd> {
         let mut branches = Vec::new();
+        let mut taken = part.taken.clone();
         for fork in self.rules.forks(source) {
-            if let Some(part) = part.within(&fork) {
+            if let Some(part) = part.within(&fork, &taken) {
+                taken.extend(&part.traffic);
                 branches.extend(self.choose(source, fork, &part)?);
             }
         }
@@ -288,11 +315,7 @@ impl<'a> Walk<'a> {
         part: &Part,
         mut decision: DeadEnd,
     ) -> Result<Vec<BranchPath>, DeadEnd> {
-        let key = Ahead {
-            from: candidates.class.clone(),
-            stage: source.stage,
-            traffic: part.traffic.clone(),
-        };
+        let key = part.ahead(candidates.class.clone(), source.stage);
         if let Some(before) = self.dead_choices.get(&key) {
             decision.removed.clone_from(&before.removed);
             decision.further = before.further;

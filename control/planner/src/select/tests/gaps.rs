@@ -83,6 +83,28 @@ const ROWS: &[Row] = &[
         gets: Ok(&["fw", "fw"]),
     },
     Row {
+        truth: "precedence: one for traffic that another takes before it refuses nobody",
+        world: &[
+            "service gold",
+            "wiring a@2 gold on:tcp/80 -> app=gw",
+            "wiring b@1 gold on:tcp/80 -> app=fw",
+            "endpoint gw gold says:app=gw",
+        ],
+        gets: Ok(&["tcp/80=gw + gw"]),
+    },
+    Row {
+        truth: "precedence: nor behind a function",
+        world: &[
+            "service gold",
+            "wiring a@2 gold from:!gold on:tcp/80 -> app=gw",
+            "wiring b@1 gold from:!gold -> app=fw",
+            "wiring c@0 gold from:gold on:tcp/80 -> app=dpi",
+            "endpoint fw gold says:app=fw as:gateway",
+            "endpoint gw gold says:app=gw as:endpoint",
+        ],
+        gets: Ok(&["tcp/80=gw + fw>gw", "tcp/80=gw + fw>gw"]),
+    },
+    Row {
         truth: "no match: the service's own rules decide",
         world: &[
             "service gold selector:app=gw",

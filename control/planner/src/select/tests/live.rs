@@ -67,6 +67,19 @@ fn a_part_of_the_traffic_stays_where_that_part_is() {
 }
 
 #[test]
+fn a_part_of_the_traffic_stays_among_the_dead_too() {
+    let mut world = World::new(&[
+        "service gold",
+        "wiring w gold on:tcp/80 -> ",
+        "endpoint a gold dead",
+        "endpoint b gold dead",
+        "client now:a+b",
+    ]);
+    world.client.current[0].wiring = Some("w".parse().unwrap());
+    assert_eq!(world.ways(2).unwrap(), ["tcp/80=a + b", "tcp/80=a + b"]);
+}
+
+#[test]
 fn who_passes_packets_on_is_not_kept_as_an_end() {
     let world = World::new(&[
         "service gold",
