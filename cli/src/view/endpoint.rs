@@ -31,12 +31,20 @@ pub(crate) struct EndpointView {
     /// It gets nothing new, and what it has is moved.
     pub(crate) draining: bool,
     pub(crate) connections: u32,
+    /// Connections that left it and have flows there that were there before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) connections_draining: u32,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) initial_registration_time: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) expiration_time: String,
     #[serde(skip)]
     pub(crate) expires_in: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl EndpointView {
@@ -64,6 +72,7 @@ impl EndpointView {
             attachment: status.attachment,
             declared: status.declared,
             connections: status.connections,
+            connections_draining: status.connections_draining,
             initial_registration_time: time(endpoint.initial_registration_time),
             expiration_time: time(endpoint.expiration_time),
             expires_in: if status.declared {
@@ -122,6 +131,7 @@ impl EndpointView {
             ("Registered", or_dash(&self.initial_registration_time)),
             ("Expires in", self.expires_in.clone()),
             ("Connections", self.connections.to_string()),
+            ("Left with flows here", self.connections_draining.to_string()),
         ])
     }
 }

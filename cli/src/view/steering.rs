@@ -104,6 +104,9 @@ pub(crate) struct ExplainView {
     /// Where it goes back to if its node cannot carry out the last change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) before: Vec<LegView>,
+    /// Where flows go on that were there before a change, and new ones do not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) draining: Vec<LegView>,
     /// Endpoints that it ended at before, the last ones first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) former: Vec<String>,
@@ -176,6 +179,7 @@ impl From<ExplainConnectionResponse> for ExplainView {
             branches: status.branches.into_iter().map(BranchPlacement::from).collect(),
             backup: status.backup,
             before: answer.before.into_iter().map(LegView::from).collect(),
+            draining: answer.draining.into_iter().map(LegView::from).collect(),
             former: answer.former,
             decisions: answer.decisions.into_iter().map(DecisionView::from).collect(),
         }
@@ -205,6 +209,9 @@ impl ExplainView {
         if !self.before.is_empty() {
             let text = format!("{} (its node has not confirmed the change)", legs(&self.before));
             pairs.push(("Goes back to", text));
+        }
+        if !self.draining.is_empty() {
+            pairs.push(("Old flows go to", legs(&self.draining)));
         }
         if !self.former.is_empty() {
             pairs.push(("Ended before at", self.former.join(", ")));

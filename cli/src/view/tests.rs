@@ -189,6 +189,7 @@ fn a_connection_is_explained_choice_by_choice() {
         ],
         former: vec!["gw-2".into()],
         before: a_move().to,
+        draining: a_move().to,
     });
     assert_eq!(
         view.describe(),
@@ -199,6 +200,7 @@ State:            UP
 Leads to:         fw-1 → gw-1 (netns /run/netns/gw, nse-1)
 Backup:           -
 Goes back to:     tcp/80: dpi; firewall-1 → gateway-1 (its node has not confirmed the change)
+Old flows go to:  tcp/80: dpi; firewall-1 → gateway-1
 Ended before at:  gw-2
 
 From the client to fw-1, which passes packets on as gateway

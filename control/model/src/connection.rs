@@ -13,6 +13,9 @@ use crate::{
     Owner, Payload, Report, Route, ServiceName, Side, Timestamp, circuit::derive_mac,
 };
 
+/// The most endpoints that a connection remembers to have ended at.
+const MAX_FORMER: usize = 8;
+
 /// Whether a connection carries packets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,6 +112,9 @@ pub struct Connection {
     pub branches: Vec<Branch>,
     /// What its node may switch to by itself when the first branch fails.
     pub backup: Option<Circuit>,
+    /// Where flows go on that were there before a change, and new ones do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<Branch>,
     /// Where it led before a change that its node has not confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Before>>,
@@ -162,10 +168,32 @@ impl Connection {
         self.circuits_in_use().chain(self.circuits_beside())
     }
 
-    /// The circuits that it holds beside those of its branches: its backup, and what it goes back to if a change fails.
+    /// The circuits that it holds beside those of its branches: its backup, those that drain, and what it goes back to if
+    /// a change fails.
     pub fn circuits_beside(&self) -> impl Iterator<Item = &Circuit> {
+        let draining = self.draining.iter().map(|branch| &branch.circuit);
         let before = self.before.iter().flat_map(|before| before.circuits());
-        self.backup.iter().chain(before)
+        self.backup.iter().chain(draining).chain(before)
+    }
+
+    /// The branch that gets the new flows of one that drains: the one for the same part of the traffic, or for the rest.
+    #[must_use]
+    pub fn successor(&self, draining: &Branch) -> Option<usize> {
+        let same = |branch: &Branch| branch.wiring == draining.wiring && branch.traffic == draining.traffic;
+        let last = self.branches.len().checked_sub(1);
+        self.branches.iter().position(same).or(last)
+    }
+
+    /// Notes where it ended as `old`, if it ends elsewhere.
+    pub fn note_former(&mut self, old: &Self) {
+        let now = self.endpoint().cloned();
+        let mut former: Vec<EndpointName> = Vec::new();
+        for name in old.endpoint().into_iter().chain(&old.former) {
+            if Some(name) != now.as_ref() && !former.contains(name) && former.len() < MAX_FORMER {
+                former.push(name.clone());
+            }
+        }
+        self.former = former;
     }
 
     /// The circuits that it leads through.

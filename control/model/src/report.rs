@@ -122,6 +122,8 @@ pub enum Step {
         /// How many were tried.
         tries: u32,
     },
+    /// The connection's node led it over its backup, because an endpoint on its way died.
+    Switched,
     /// The connection's node could not lead it elsewhere, and it is back where it was.
     WentBack {
         /// What the node said.
@@ -311,6 +313,7 @@ impl fmt::Display for Step {
             Self::Any => f.write_str("any endpoint of the service will do"),
             Self::Kept => f.write_str("the connection stays where it is: that is still allowed"),
             Self::GaveUp { tries } => write!(f, "given up after {tries} candidates that lead nowhere"),
+            Self::Switched => f.write_str("an endpoint on its way died, and its node led it over its backup"),
             Self::WentBack { because } => write!(
                 f,
                 "its node could not lead it elsewhere, so it is back: {because}"

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tieline_model::{
     Attachment, Circuit, Connection, EndPolicy, HopEnd, HopSide, IfName, MacAddr, Neighbour, NetnsRef,
-    NodeWire, Payload, Plumbing, Route, Side, VethEnd, WireBranch, WireCircuit, WireEnd, WireHop, derive_mac,
+    NodeWire, Payload, Plumbing, Route, Side, VethEnd, WireBranch, WireCircuit, WireDraining, WireEnd,
+    WireHop, derive_mac,
 };
 
 /// The wire that the client's node makes of `connection`. Every end is on that node: [`crate::select()`] takes no other.
@@ -28,6 +29,12 @@ pub fn lower(connection: &Connection) -> NodeWire {
         weight: branch.weight,
         circuit: lowering.circuit(&branch.circuit),
     };
+    let draining = |draining: &tieline_model::Branch| {
+        Some(WireDraining {
+            circuit: lowering.circuit(&draining.circuit),
+            branch: connection.successor(draining)?,
+        })
+    };
     NodeWire {
         connection: connection.id.clone(),
         service: connection.service.clone(),
@@ -40,7 +47,7 @@ pub fn lower(connection: &Connection) -> NodeWire {
             .as_ref()
             .map(|circuit| lowering.circuit(circuit)),
         probe: !connection.branches.is_empty(),
-        draining: Vec::new(),
+        draining: connection.draining.iter().filter_map(draining).collect(),
     }
 }
 

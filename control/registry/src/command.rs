@@ -174,6 +174,16 @@ pub enum ObservedWire {
     },
     /// It forwards again.
     Restored,
+    /// The node leads it over its backup, because an endpoint on its way died.
+    Switched {
+        /// The endpoint that it ends at.
+        endpoint: EndpointName,
+    },
+    /// The last flow has ended at an endpoint that drains, and the node took the way there away.
+    Drained {
+        /// The endpoint.
+        endpoint: EndpointName,
+    },
 }
 
 /// The answer to a command.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use tieline_model::{
-    Attachment, ConnectionId, EndpointName, EndpointRegistration, NetworkServiceEndpoint, NodeName, Owner,
-    Rebalance, ServiceName, Timestamp, Workload,
+    Attachment, ConnectionId, EndpointName, EndpointRegistration, NetworkServiceEndpoint, Owner, Rebalance,
+    ServiceName, Timestamp, Workload,
 };
 
 use crate::{
@@ -113,21 +113,6 @@ impl Registry {
         Ok(std::mem::take(&mut self.moved))
     }
 
-    /// Notes whether an endpoint lives, as its node sees it.
-    pub(crate) fn note_health(&mut self, node: &NodeName, name: &EndpointName, alive: bool) {
-        let here = self
-            .tables
-            .endpoints()
-            .get(name)
-            .filter(|one| one.node() == node)
-            .cloned();
-        if let Some(endpoint) = here.filter(|_| self.tables.inventory.set_dead(name, !alive)) {
-            self.touch_record(Record::Dead, name);
-            let concerned = self.concerned(Some(&endpoint), Some(&endpoint));
-            self.replan(concerned);
-        }
-    }
-
     /// What is known of an endpoint's life may be forgotten with the next change of it.
     fn touch_dead(&mut self, name: &EndpointName) {
         if self.tables.inventory.is_dead(name) {
@@ -137,7 +122,7 @@ impl Registry {
 
     /// The connections that a change of an endpoint from `old` to `new` may concern: those that hold an end there, those
     /// that it may help, and those whose source it tells more or less about.
-    fn concerned(
+    pub(crate) fn concerned(
         &self,
         old: Option<&NetworkServiceEndpoint>,
         new: Option<&NetworkServiceEndpoint>,

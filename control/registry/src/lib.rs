@@ -15,6 +15,7 @@ mod connections;
 mod context;
 mod effects;
 mod endpoints;
+mod health;
 mod ipam;
 mod moves;
 mod names;

@@ -7,7 +7,7 @@ use std::{
 
 use tieline_model::{
     Attachment, Before, Branch, Circuit, Connection, ConnectionId, ConnectionState, EndpointName, Rebalance,
-    Report, ServiceName, Step, TrafficSelector,
+    Report, ServiceName, Step, TrafficSelector, limits::MAX_BRANCHES,
 };
 use tieline_planner::{Member, Selection, Told, balance, lower};
 
@@ -15,9 +15,6 @@ use crate::{
     ChangeKind, NodeGeneration, Record, Refusal, Registry, Settled,
     way::{Asking, Way, client_of},
 };
-
-/// The most endpoints that a connection remembers to have ended at.
-const MAX_FORMER: usize = 8;
 
 /// A connection that leads elsewhere after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,7 +157,7 @@ impl Registry {
             return;
         };
         match self.way_of(&connection, told, &[]) {
-            Ok(way) => self.lead(&connection, way),
+            Ok(way) => self.lead(&connection, way, !told.is_empty()),
             Err(refusal) => self.park(&connection, refusal),
         }
     }
@@ -187,16 +184,27 @@ impl Registry {
         })
     }
 
-    /// Leads a connection along a way.
-    fn lead(&mut self, connection: &Arc<Connection>, way: Way) {
-        self.lead_after(connection, connection.before.clone(), way);
+    /// Leads a connection along a way. Where it led for no worse reason than shares or a drain, what flows there stays.
+    fn lead(&mut self, connection: &Arc<Connection>, way: Way, is_balanced: bool) {
+        let gently = is_balanced || self.is_drained(connection);
+        let outgoing = outgoing(connection, &way.branches, gently);
+        self.lead_after(connection, connection.before.clone(), way, &outgoing);
     }
 
-    /// Leads a connection along a way; if its node cannot, it goes back to what it was `before`.
-    pub(crate) fn lead_after(&mut self, connection: &Arc<Connection>, before: Option<Box<Before>>, way: Way) {
+    /// Leads a connection along a way while `outgoing` drain; if its node cannot, it goes back to what it was `before`.
+    pub(crate) fn lead_after(
+        &mut self,
+        connection: &Arc<Connection>,
+        before: Option<Box<Before>>,
+        way: Way,
+        outgoing: &[Branch],
+    ) {
         let before = before.and_then(|before| self.still(*before));
         let moved = way.branches != connection.branches;
-        if !moved && way.backup == connection.backup && before == connection.before {
+        let draining = self.still_draining(outgoing.iter().chain(&connection.draining), &way.branches);
+        let same =
+            way.backup == connection.backup && before == connection.before && draining == connection.draining;
+        if !moved && same {
             return;
         }
         let mut changed = Connection::clone(connection);
@@ -209,11 +217,11 @@ impl Registry {
         };
         let now = stood.then(has).and_then(|before| self.still(before));
         changed.before = before.or(now);
-        (changed.branches, changed.backup) = (way.branches, way.backup);
+        (changed.branches, changed.backup, changed.draining) = (way.branches, way.backup, draining);
         if moved {
             self.note_turn(&way.choices, &connection.service);
             changed.report = way.report;
-            changed.former = former(connection, &changed);
+            changed.note_former(connection);
             self.moved.push(Move {
                 id: connection.id.clone(),
                 service: connection.service.clone(),
@@ -240,12 +248,13 @@ impl Registry {
         }
         let mut changed = Connection::clone(connection);
         changed.branches.clear();
+        changed.draining.clear();
         (changed.backup, changed.before, changed.state) = (None, None, state);
         if let Refusal::NoEndpoint(error) = &refusal {
             changed.report = error.report().clone();
         }
         if !connection.is_parked() {
-            changed.former = former(connection, &changed);
+            changed.note_former(connection);
             self.moved.push(Move {
                 id: id.clone(),
                 service: connection.service.clone(),
@@ -306,6 +315,38 @@ impl Registry {
         }
     }
 
+    /// Whether a connection leads through an endpoint that is drained.
+    fn is_drained(&self, connection: &Connection) -> bool {
+        let mut names = connection.circuits_in_use().flat_map(Circuit::path);
+        names.any(|name| {
+            self.tables
+                .endpoints()
+                .get(name)
+                .is_some_and(|one| one.is_draining())
+        })
+    }
+
+    /// What of `draining`, the last ones first, can go on beside `branches`: it stands, nobody on it is dead, and it ends
+    /// where no branch ends.
+    pub(crate) fn still_draining<'a>(
+        &self,
+        draining: impl Iterator<Item = &'a Branch>,
+        branches: &[Branch],
+    ) -> Vec<Branch> {
+        let dead = |name: &EndpointName| self.tables.inventory.is_dead(name);
+        let mut still: Vec<Branch> = Vec::new();
+        for one in draining {
+            let circuit = &one.circuit;
+            let ends_beside = |other: &Branch| other.circuit.endpoint == circuit.endpoint;
+            let taken = branches.iter().chain(&still).any(ends_beside);
+            let is_room = branches.len() + still.len() < MAX_BRANCHES;
+            if is_room && !taken && self.stands(circuit) && !circuit.path().any(dead) {
+                still.push(one.clone());
+            }
+        }
+        still
+    }
+
     /// What a connection can still go back to.
     fn still(&self, mut before: Before) -> Option<Box<Before>> {
         before.backup = before.backup.filter(|circuit| self.stands(circuit));
@@ -335,15 +376,21 @@ impl Registry {
     }
 }
 
-/// The endpoints that a connection ended at before `changed`, the last ones first.
-fn former(connection: &Connection, changed: &Connection) -> Vec<EndpointName> {
-    let now = changed.endpoint();
-    let last = connection.endpoint().into_iter().chain(&connection.former);
-    let mut former: Vec<EndpointName> = Vec::new();
-    for name in last.filter(|name| Some(*name) != now) {
-        if former.len() < MAX_FORMER && !former.contains(name) {
-            former.push(name.clone());
-        }
-    }
-    former
+/// The branches of a connection that flows go on in which are there, when it leads along `branches`: with the same
+/// functions before another end, or whatever their way if it is left `gently`. Functions that come between are never
+/// passed by.
+fn outgoing(connection: &Connection, branches: &[Branch], gently: bool) -> Vec<Branch> {
+    let functions = |circuit: &Circuit| {
+        circuit
+            .hops
+            .iter()
+            .map(|hop| hop.endpoint.clone())
+            .collect::<Vec<_>>()
+    };
+    let goes = |old: &&Branch| {
+        let same = |new: &&Branch| new.wiring == old.wiring && new.traffic == old.traffic;
+        let next = branches.iter().find(same).or(branches.last());
+        next.is_some_and(|next| gently || functions(&next.circuit) == functions(&old.circuit))
+    };
+    connection.branches.iter().filter(goes).cloned().collect()
 }

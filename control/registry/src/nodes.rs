@@ -172,6 +172,8 @@ impl Registry {
         match wire {
             ObservedWire::Lost { message } => self.set_state(id, ConnectionState::Down { reason: message }),
             ObservedWire::Restored => self.set_state(id, ConnectionState::Up),
+            ObservedWire::Switched { endpoint } => self.switched(id, &endpoint),
+            ObservedWire::Drained { endpoint } => self.drained(id, &endpoint),
         }
     }
 }

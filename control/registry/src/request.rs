@@ -210,6 +210,7 @@ impl Registry {
             server_addresses: proposal.endpoint.clone(),
             branches: way.branches,
             backup: way.backup,
+            draining: Vec::new(),
             before: None,
             former: Vec::new(),
             report: way.report,

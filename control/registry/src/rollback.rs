@@ -102,7 +102,7 @@ impl Registry {
         let Ok(way) = self.way_of(connection, &Told::new(), &before.failed) else {
             return false;
         };
-        self.lead_after(connection, Some(before), way);
+        self.lead_after(connection, Some(before), way, &[]);
         true
     }
 
@@ -123,6 +123,7 @@ impl Registry {
         });
         let spoilt = |circuit: &tieline_model::Circuit| circuit.path().any(|name| failed.contains(name));
         changed.backup = backup.filter(|circuit| !spoilt(circuit));
+        changed.draining = self.still_draining(connection.draining.iter(), &branches);
         (changed.branches, changed.report, changed.before) = (branches, report, None);
         self.put_moved(connection, changed);
     }

@@ -423,6 +423,12 @@ impl Registry {
         self.tables.by_service.count(service)
     }
 
+    /// How many connections have flows at `endpoint` that were there before they left it.
+    #[must_use]
+    pub fn connections_draining_at(&self, endpoint: &EndpointName) -> usize {
+        self.tables.drains.count(endpoint)
+    }
+
     /// How many connections `wiring` decided about.
     #[must_use]
     pub fn connections_of_wiring(&self, wiring: &WiringName) -> usize {

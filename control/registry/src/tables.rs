@@ -71,12 +71,14 @@ pub(crate) struct Tables {
     pub(crate) by_endpoint: Index<EndpointName, ConnectionId>,
     /// By the endpoints that they hold an end at beside: for their backup, or to go back to.
     pub(crate) beside: Index<EndpointName, ConnectionId>,
+    /// By the endpoints that flows of theirs go on at that were there before a change.
+    pub(crate) drains: Index<EndpointName, ConnectionId>,
     /// By the wirings that decided about them.
     pub(crate) by_wiring: Index<WiringName, ConnectionId>,
     pub(crate) by_node: Index<NodeName, ConnectionId>,
     /// By their client's namespace: its identity, and its path.
     pub(crate) by_client: Index<Place, ConnectionId>,
-    /// Those that one more endpoint of their service may help: parked, or without backup.
+    /// Those that one more endpoint of their service may help.
     pub(crate) wanting: Index<ServiceName, ConnectionId>,
     pub(crate) leases: BTreeSet<(Timestamp, Leased)>,
     pub(crate) names: InterfaceNames,
@@ -212,8 +214,9 @@ impl Tables {
         let id = &connection.id;
         passed(connection.circuits_in_use()).for_each(|endpoint| self.by_endpoint.put(endpoint, id));
         passed(connection.circuits_beside()).for_each(|endpoint| self.beside.put(endpoint, id));
+        passed(draining(connection)).for_each(|endpoint| self.drains.put(endpoint, id));
         decided_by(connection).for_each(|wiring| self.by_wiring.put(wiring, id));
-        if connection.is_parked() || connection.backup.is_none() {
+        if is_wanting(connection) {
             self.wanting.put(&connection.service, id);
         }
     }
@@ -222,6 +225,7 @@ impl Tables {
         let id = &connection.id;
         passed(connection.circuits_in_use()).for_each(|endpoint| self.by_endpoint.take(endpoint, id));
         passed(connection.circuits_beside()).for_each(|endpoint| self.beside.take(endpoint, id));
+        passed(draining(connection)).for_each(|endpoint| self.drains.take(endpoint, id));
         decided_by(connection).for_each(|wiring| self.by_wiring.take(wiring, id));
         self.wanting.take(&connection.service, id);
     }
@@ -260,6 +264,19 @@ pub(crate) fn passed<'a>(
     circuits: impl Iterator<Item = &'a Circuit>,
 ) -> impl Iterator<Item = &'a EndpointName> {
     circuits.flat_map(Circuit::path)
+}
+
+/// Whether one endpoint more may help: it leads nowhere, or nothing else can take over all of its way.
+fn is_wanting(connection: &Connection) -> bool {
+    let Some((main, backup)) = connection.main_circuit().zip(connection.backup.as_ref()) else {
+        return true;
+    };
+    let shares = |name: &EndpointName| main.path().any(|other| other == name);
+    backup.path().any(shares)
+}
+
+fn draining(connection: &Connection) -> impl Iterator<Item = &Circuit> {
+    connection.draining.iter().map(|branch| &branch.circuit)
 }
 
 /// The wirings that decided about a connection; one may come several times.

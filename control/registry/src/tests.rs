@@ -2,6 +2,7 @@
 
 mod circuits;
 mod context;
+mod healing;
 mod leases;
 mod live;
 mod nodes;

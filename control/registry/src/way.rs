@@ -103,7 +103,9 @@ fn paths_of(connection: &Connection) -> Vec<BranchPath> {
         weight: branch.weight,
         ..path_of(branch.wiring.as_ref(), &branch.circuit)
     };
-    connection.branches.iter().map(path).collect()
+    // Where it is not, it is rather led over what stands already than elsewhere: its node may have done so.
+    let backup = connection.backup.iter().map(|circuit| path_of(None, circuit));
+    connection.branches.iter().map(path).chain(backup).collect()
 }
 
 fn path_of(wiring: Option<&tieline_model::WiringName>, circuit: &Circuit) -> BranchPath {

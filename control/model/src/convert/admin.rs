@@ -177,9 +177,12 @@ impl From<&NetworkServiceEndpoint> for proto::NetworkServiceEndpoint {
     }
 }
 
-/// An endpoint as operators see it, with how many connections end there.
+/// An endpoint as operators see it, with how many connections lead through it, and how many left it with flows there.
 #[must_use]
-pub fn endpoint_status(endpoint: &NetworkServiceEndpoint, connections: u32) -> proto::EndpointStatus {
+pub fn endpoint_status(
+    endpoint: &NetworkServiceEndpoint,
+    [connections, connections_draining]: [u32; 2],
+) -> proto::EndpointStatus {
     proto::EndpointStatus {
         endpoint: Some(endpoint.into()),
         node: endpoint.node().to_string(),
@@ -188,6 +191,7 @@ pub fn endpoint_status(endpoint: &NetworkServiceEndpoint, connections: u32) -> p
         declared: endpoint.is_declared(),
         labels: labels_to(endpoint.attested()),
         draining: endpoint.is_draining(),
+        connections_draining,
     }
 }
 

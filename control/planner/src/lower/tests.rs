@@ -51,6 +51,7 @@ fn parked() -> Connection {
         server_addresses: ips(&["10.0.0.2", "fd00::2"]),
         branches: Vec::new(),
         backup: None,
+        draining: Vec::new(),
         before: None,
         former: Vec::new(),
         report: Report::default(),

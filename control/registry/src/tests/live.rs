@@ -28,12 +28,12 @@ spec:
   action: {route: [{destination: {podSelector: {vpngateway: 'true'}}}]}
 ";
 
-fn labelled(name: &str, label: &str) -> Object {
+pub(super) fn labelled(name: &str, label: &str) -> Object {
     let labels = Labels::parse("l", [(label, "true")]).unwrap();
     Object::NetworkServiceEndpoint(endpoint(name, "gold").with_attested(labels))
 }
 
-fn wirings() -> Vec<Object> {
+pub(super) fn wirings() -> Vec<Object> {
     yaml::parse(WIRINGS, None).unwrap()
 }
 
@@ -49,7 +49,7 @@ fn carry(bench: &mut Bench, objects: Vec<Object>, dry_run: bool) -> Outcome {
 }
 
 /// A service whose only endpoint is a gateway.
-fn bench(service: NetworkService) -> Bench {
+pub(super) fn bench(service: NetworkService) -> Bench {
     let mut bench = Bench::with_config(crate::RegistryConfig::new().unwrap(), Vec::new());
     bench
         .apply(vec![
@@ -60,12 +60,12 @@ fn bench(service: NetworkService) -> Bench {
     bench
 }
 
-fn connection(bench: &Bench, id: &str) -> Connection {
+pub(super) fn connection(bench: &Bench, id: &str) -> Connection {
     Connection::clone(bench.registry.connection(&id.parse().unwrap()).unwrap())
 }
 
 /// `fw-1>gw`, branches joined by ` + `.
-fn way(bench: &Bench, id: &str) -> String {
+pub(super) fn way(bench: &Bench, id: &str) -> String {
     let connection = connection(bench, id);
     let path = |branch: &tieline_model::Branch| {
         let names: Vec<&str> = branch.circuit.path().map(EndpointName::as_str).collect();
@@ -95,12 +95,12 @@ fn own(connection: &Connection) -> impl PartialEq + std::fmt::Debug {
     )
 }
 
-fn delete(bench: &mut Bench, kind: ObjectKind, name: &str) {
+pub(super) fn delete(bench: &mut Bench, kind: ObjectKind, name: &str) {
     let name = name.to_owned();
     bench.registry.handle(T0, Command::Delete { kind, name }).unwrap();
 }
 
-fn drain(bench: &mut Bench, name: &str, draining: bool) -> Vec<Move> {
+pub(super) fn drain(bench: &mut Bench, name: &str, draining: bool) -> Vec<Move> {
     let name = name.parse().unwrap();
     match bench
         .registry
@@ -506,36 +506,6 @@ fn a_new_connection_is_tried_elsewhere_before_its_request_is_refused() {
         "its own namespace is nobody else's fault"
     );
     assert_eq!(bench.registry.counts().connections, 1);
-}
-
-#[test]
-fn the_dead_are_left_and_come_back_into_choice_when_they_live() {
-    let mut bench = bench(service("gold"));
-    bench.apply(vec![labelled("gw-2", "vpngateway")]).unwrap();
-    bench.connect(1, "c1", "gold");
-    let health = |bench: &mut Bench, name: &str, alive| {
-        let (node, endpoint) = ("n1".parse().unwrap(), name.parse().unwrap());
-        bench
-            .registry
-            .handle(
-                T0,
-                Command::Health {
-                    node,
-                    endpoint,
-                    alive,
-                },
-            )
-            .unwrap();
-        bench.flush();
-        assert_eq!(bench.restored().tables, bench.registry.tables);
-    };
-    health(&mut bench, "gw", false);
-    assert_eq!(way(&bench, "c1"), "gw-2");
-    assert_eq!(connection(&bench, "c1").backup, None, "the dead are no backup");
-    health(&mut bench, "gw-2", false);
-    assert_eq!(way(&bench, "c1"), "gw-2", "no moving to and fro among the dead");
-    health(&mut bench, "gw", true);
-    assert_eq!(way(&bench, "c1"), "gw");
 }
 
 #[test]

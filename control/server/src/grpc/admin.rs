@@ -250,7 +250,13 @@ fn endpoints(registry: &Registry, names: &Names) -> Vec<proto::EndpointStatus> {
     let wanted = registry
         .endpoints()
         .filter(|endpoint| names.want(endpoint.name().as_str()));
-    let connections = |name| count(registry.connections_of_endpoint(name));
+    let connections = |name| {
+        let (here, left) = (
+            registry.connections_of_endpoint(name),
+            registry.connections_draining_at(name),
+        );
+        [count(here), count(left)]
+    };
     wanted
         .map(|endpoint| endpoint_status(endpoint, connections(endpoint.name())))
         .collect()

@@ -10,7 +10,6 @@ use tieline_registry::{Command, NodeFailure, NodeHello, ObservedWire, WireFailur
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, Streaming};
-use tracing::info;
 
 use super::stream::{Answers, answers};
 use crate::engine::{Down, EngineHandle, SessionId};
@@ -113,7 +112,7 @@ impl Reader {
                     failures,
                 }))
             }
-            Some(proto::session_up::Message::Observation(seen)) => observation(node, seen),
+            Some(proto::session_up::Message::Observation(seen)) => observation(node, seen).map(Some),
             Some(proto::session_up::Message::KeepAlive(told)) => keep_alive(node, &told).map(Some),
             Some(proto::session_up::Message::Hello(_)) => Err(Invalid::new(
                 "hello",
@@ -126,20 +125,25 @@ impl Reader {
     }
 }
 
-fn observation(node: NodeName, seen: proto::Observation) -> Result<Option<Command>, Invalid> {
+fn observation(node: NodeName, seen: proto::Observation) -> Result<Command, Invalid> {
+    let endpoint = |text: &str| EndpointName::parse("observation.endpoint", text);
     let wire = match seen.kind() {
         proto::ObservationKind::WireLost => ObservedWire::Lost {
             message: cut(seen.message),
         },
         proto::ObservationKind::WireRestored => ObservedWire::Restored,
-        // The node has acted on these by itself, and the plan stays what it is.
-        kind @ (proto::ObservationKind::Switched
-        | proto::ObservationKind::Drained
-        | proto::ObservationKind::EndpointDead
-        | proto::ObservationKind::EndpointAlive) => {
-            let (connection, endpoint) = (&seen.connection_id, &seen.endpoint);
-            info!(%node, ?kind, connection, endpoint, message = seen.message, "a node acted by itself");
-            return Ok(None);
+        proto::ObservationKind::Switched => ObservedWire::Switched {
+            endpoint: endpoint(&seen.endpoint)?,
+        },
+        proto::ObservationKind::Drained => ObservedWire::Drained {
+            endpoint: endpoint(&seen.endpoint)?,
+        },
+        kind @ (proto::ObservationKind::EndpointDead | proto::ObservationKind::EndpointAlive) => {
+            return Ok(Command::Health {
+                node,
+                endpoint: endpoint(&seen.endpoint)?,
+                alive: kind == proto::ObservationKind::EndpointAlive,
+            });
         }
         proto::ObservationKind::Unspecified => {
             let rule = "an observation names what was observed";
@@ -147,7 +151,7 @@ fn observation(node: NodeName, seen: proto::Observation) -> Result<Option<Comman
         }
     };
     let id = ConnectionId::parse("observation.connection_id", &seen.connection_id)?;
-    Ok(Some(Command::Observe { node, id, wire }))
+    Ok(Command::Observe { node, id, wire })
 }
 
 fn keep_alive(node: NodeName, told: &proto::KeepAlive) -> Result<Command, Invalid> {

@@ -26,6 +26,12 @@ impl Api {
             decisions: connection.report.decisions.iter().map(Into::into).collect(),
             former: connection.former.iter().map(ToString::to_string).collect(),
             before: before.map(Leg::from).map(|one| leg(&one)).collect(),
+            draining: connection
+                .draining
+                .iter()
+                .map(Leg::from)
+                .map(|one| leg(&one))
+                .collect(),
             connection: Some((&*connection).into()),
         })
     }

@@ -1,0 +1,172 @@
+//! Endpoints that die, drain and live again, and what nodes do about it by themselves.
+
+use tieline_model::{ConnectionState, EndpointName, ObjectKind};
+
+use super::{
+    Bench, T0,
+    live::{bench, connection, delete, drain, labelled, way, wirings},
+    service,
+};
+use crate::{Command, ObservedWire};
+
+fn observe(bench: &mut Bench, id: &str, wire: ObservedWire) {
+    let (node, id) = ("n1".parse().unwrap(), id.parse().unwrap());
+    bench
+        .registry
+        .handle(T0, Command::Observe { node, id, wire })
+        .unwrap();
+}
+
+fn health(bench: &mut Bench, endpoint: &str, alive: bool) {
+    let (node, endpoint) = ("n1".parse().unwrap(), endpoint.parse().unwrap());
+    let health = Command::Health {
+        node,
+        endpoint,
+        alive,
+    };
+    bench.registry.handle(T0, health).unwrap();
+    bench.flush();
+    assert_eq!(bench.restored().tables, bench.registry.tables);
+}
+
+/// Where flows of a connection go on that were there before.
+fn drains(bench: &Bench, id: &str) -> Vec<String> {
+    let connection = connection(bench, id);
+    let ends = connection.draining.iter().map(|branch| &branch.circuit.endpoint);
+    ends.map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_dead_are_left_and_come_back_into_choice_when_they_live() {
+    let mut bench = bench(service("gold"));
+    bench.apply(vec![labelled("gw-2", "vpngateway")]).unwrap();
+    bench.connect(1, "c1", "gold");
+    health(&mut bench, "gw", false);
+    assert_eq!(way(&bench, "c1"), "gw-2");
+    assert_eq!(connection(&bench, "c1").backup, None, "the dead are no backup");
+    health(&mut bench, "gw-2", false);
+    assert_eq!(way(&bench, "c1"), "gw-2", "no moving to and fro among the dead");
+    health(&mut bench, "gw", true);
+    assert_eq!(way(&bench, "c1"), "gw");
+}
+
+#[test]
+fn flows_end_where_they_are_unless_that_would_pass_a_function_by() {
+    let mut bench = bench(service("gold"));
+    bench.connect(1, "c1", "gold");
+    bench.apply(vec![labelled("gw-2", "vpngateway")]).unwrap();
+    bench.ack(Vec::new());
+    drain(&mut bench, "gw", true);
+    assert_eq!(
+        (way(&bench, "c1").as_str(), drains(&bench, "c1")),
+        ("gw-2", vec!["gw".to_owned()])
+    );
+    let wires = bench.registry.node_snapshot(&"n1".parse().unwrap()).wires;
+    let [draining] = wires["c1"].draining.as_slice() else {
+        panic!("{wires:?}")
+    };
+    assert_eq!(
+        (draining.circuit.endpoint_name.as_str(), draining.branch),
+        ("gw", 0)
+    );
+    assert_eq!(bench.registry.connections_draining_at(&"gw".parse().unwrap()), 1);
+    bench.ack(Vec::new());
+    let endpoint = || "gw".parse().unwrap();
+    observe(&mut bench, "c1", ObservedWire::Drained { endpoint: endpoint() });
+    assert_eq!(drains(&bench, "c1"), [""; 0]);
+    drain(&mut bench, "gw", false);
+    drain(&mut bench, "gw-2", true);
+    assert_eq!(drains(&bench, "c1"), ["gw-2"]);
+    drain(&mut bench, "gw-2", false);
+    drain(&mut bench, "gw", true);
+    assert_eq!(
+        drains(&bench, "c1"),
+        ["gw"],
+        "what it leads to again does not drain"
+    );
+    delete(&mut bench, ObjectKind::NetworkServiceEndpoint, "gw");
+    assert_eq!(drains(&bench, "c1"), [""; 0], "nor what is gone");
+    bench
+        .apply(vec![labelled("fw-1", "firewall"), labelled("gw", "vpngateway")])
+        .unwrap();
+    bench.apply(wirings()).unwrap();
+    assert_eq!(
+        (way(&bench, "c1").as_str(), drains(&bench, "c1")),
+        ("fw-1>gw-2", Vec::new())
+    );
+    assert_eq!(bench.restored().tables, bench.registry.tables);
+}
+
+#[test]
+fn what_a_node_does_by_itself_is_what_control_plans_from_there_on() {
+    let mut bench = bench(service("gold"));
+    bench
+        .apply(vec![
+            labelled("gw-2", "vpngateway"),
+            labelled("gw-3", "vpngateway"),
+        ])
+        .unwrap();
+    bench.connect(1, "c1", "gold");
+    let stood = connection(&bench, "c1");
+    let spare = stood.backup.clone().unwrap();
+    let switched = |bench: &mut Bench, endpoint: &EndpointName| {
+        let endpoint = endpoint.clone();
+        observe(bench, "c1", ObservedWire::Switched { endpoint });
+    };
+    switched(&mut bench, &"gw".parse().unwrap());
+    assert_eq!(connection(&bench, "c1"), stood, "it holds no such backup");
+    switched(&mut bench, &spare.endpoint);
+    let now = connection(&bench, "c1");
+    assert_eq!(now.main_circuit(), Some(&spare), "the very ends that stand");
+    assert_ne!(now.backup.unwrap().endpoint, spare.endpoint);
+    assert_eq!(now.draining, []);
+    health(&mut bench, "gw", false);
+    assert_eq!(connection(&bench, "c1").main_circuit(), Some(&spare), "it stays");
+}
+
+#[test]
+fn a_death_without_another_endpoint_is_down_until_there_is_one() {
+    let mut bench = bench(service("gold"));
+    bench.connect(1, "c1", "gold");
+    let health = |bench: &mut Bench, alive| {
+        health(bench, "gw", alive);
+        connection(bench, "c1").state
+    };
+    let ConnectionState::Down { reason } = health(&mut bench, false) else {
+        panic!()
+    };
+    assert!(reason.contains("endpoint gw does not answer"), "{reason}");
+    assert_eq!(health(&mut bench, true), ConnectionState::Up);
+    health(&mut bench, false);
+    bench.apply(vec![labelled("gw-2", "vpngateway")]).unwrap();
+    assert_eq!(
+        way(&bench, "c1"),
+        "gw-2",
+        "healed with the command that brings one"
+    );
+    assert_eq!(
+        connection(&bench, "c1").draining,
+        [],
+        "nothing goes on at the dead"
+    );
+    bench.ack(Vec::new());
+    assert_eq!(connection(&bench, "c1").state, ConnectionState::Up);
+}
+
+#[test]
+fn a_backup_that_shares_a_function_gives_way_to_one_that_shares_nothing() {
+    let mut bench = bench(service("gold"));
+    let ends = |bench: &Bench| {
+        let backup = connection(bench, "c1").backup.unwrap();
+        backup.path().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    bench
+        .apply(vec![labelled("gw-2", "vpngateway"), labelled("fw-1", "firewall")])
+        .unwrap();
+    bench.apply(wirings()).unwrap();
+    bench.connect(1, "c1", "gold");
+    assert_eq!(ends(&bench), ["fw-1", "gw-2"]);
+    bench.apply(vec![labelled("fw-2", "firewall")]).unwrap();
+    assert_eq!(way(&bench, "c1"), "fw-1>gw");
+    assert_eq!(ends(&bench), ["fw-2", "gw-2"]);
+}
