@@ -9,7 +9,7 @@ use tieline_model::{
 };
 
 use super::super::{endpoint_at, request, service, workload};
-use crate::{Caller, Command, NodeFailure, NodeHello, WireFailureKind};
+use crate::{Caller, Command, NodeFailure, NodeHello, ObservedWire, WireFailureKind};
 
 #[derive(Debug, Clone)]
 pub(super) enum Step {
@@ -68,6 +68,12 @@ pub(super) enum Step {
         endpoint: u8,
         alive: bool,
     },
+    /// The node says of a wire that it leads it over its backup, or that what drained has ended.
+    Seen {
+        id: u8,
+        endpoint: u8,
+        switched: bool,
+    },
     Hello,
     Bye,
     Restart,
@@ -91,6 +97,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..5).prop_map(|form| Step::Service { form }),
         1 => (0_u8..5, any::<bool>()).prop_map(|(endpoint, draining)| Step::Drain { endpoint, draining }),
         1 => (0_u8..5, any::<bool>()).prop_map(|(endpoint, alive)| Step::Health { endpoint, alive }),
+        2 => (0_u8..10, 0_u8..5, any::<bool>()).prop_map(|(id, endpoint, switched)| Step::Seen { id, endpoint, switched }),
         1 => Just(Step::Hello),
         1 => Just(Step::Bye),
         1 => Just(Step::Restart),
@@ -246,6 +253,23 @@ impl Step {
                 endpoint: endpoint_name(endpoint).parse().unwrap(),
                 alive,
             },
+            Self::Seen {
+                id: n,
+                endpoint,
+                switched,
+            } => {
+                let endpoint = endpoint_name(endpoint).parse().unwrap();
+                let wire = if switched {
+                    ObservedWire::Switched { endpoint }
+                } else {
+                    ObservedWire::Drained { endpoint }
+                };
+                Command::Observe {
+                    node: node(),
+                    id: id(n),
+                    wire,
+                }
+            }
             Self::Hello => Command::NodeHello(NodeHello {
                 node: node(),
                 version: String::new(),
