@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "PART,…")]
     only: Vec<String>,
     /// Seconds until a machine is given up
-    #[arg(long, default_value_t = 1200)]
+    #[arg(long, default_value_t = 3600)]
     timeout: u64,
     /// Processors of the machine
     #[arg(long, default_value_t = 2)]
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Memory of the machine in MiB
     #[arg(long, default_value_t = 2048)]
     memory: u32,
+    /// Do not optimise the program under test: builds faster, and runs slower in an emulated machine
+    #[arg(long)]
+    dev: bool,
     /// A command to run instead of the tests
     #[arg(last = true)]
     command: Vec<OsString>,
@@ -62,6 +65,7 @@ impl Args {
             timeout: 1200,
             processors: 2,
             memory: 2048,
+            dev: true,
             command: Vec::new(),
         }
     }
@@ -122,7 +126,7 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
     if !args.command.is_empty() {
         return Ok(vec![Job::command(&args.command)]);
     }
-    let mut jobs = suite::build()?;
+    let mut jobs = suite::build(args.dev)?;
     let wanted = |part: &String| jobs.iter().any(|job| job.name.contains(part.as_str()));
     if let Some(part) = args.only.iter().find(|part| !wanted(part)) {
         bail!("no job has `{part}` in its name");

@@ -75,8 +75,8 @@ fn quoted(word: &OsStr) -> String {
 }
 
 /// Builds everything on this machine and says what to run of it.
-pub(super) fn build() -> Result<Vec<Job>> {
-    let built = sh::step("building the tests", || build::build(&build::Args { dev: true }))?;
+pub(super) fn build(dev: bool) -> Result<Vec<Job>> {
+    let built = sh::step("building the tests", || build::build(&build::Args { dev }))?;
     let binary = OsString::from(&built.binary);
     let check = Job {
         name: "tieline check".to_owned(),
