@@ -21,6 +21,8 @@ pub struct Applied {
     pub done: usize,
     /// The first failure of each wire; the wire's later steps were left out.
     pub failed: BTreeMap<WireId, OpError>,
+    /// The host end that it was about, if it was about one.
+    pub failed_at: BTreeMap<WireId, IfName>,
     /// Failures of steps that belong to no wire.
     pub node_errors: Vec<OpError>,
     /// The generation word could not be written; nothing was done after that.
@@ -400,9 +402,12 @@ impl<D: Datapath> Run<'_, D> {
         for (step, result) in steps.iter().zip(results) {
             match (result, &step.wire) {
                 (Ok(_), _) => self.applied.done += 1,
-                (Err(error), Some(wire)) => {
-                    self.applied.failed.entry(wire.clone()).or_insert(error);
+                (Err(error), Some(wire)) if !self.applied.failed.contains_key(wire) => {
+                    let at = step.op.at().map(|host| (wire.clone(), host.clone()));
+                    self.applied.failed_at.extend(at);
+                    self.applied.failed.insert(wire.clone(), error);
                 }
+                (Err(_), Some(_)) => {}
                 (Err(error), None) => self.applied.node_errors.push(error),
             }
         }

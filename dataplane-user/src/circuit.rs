@@ -107,6 +107,14 @@ enum Stop {
     Interface(IfName),
 }
 
+impl Path {
+    /// Whether there is nothing between the client and the endpoint.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.0.len() == 1
+    }
+}
+
 impl Circuit {
     /// Where it leads.
     #[must_use]

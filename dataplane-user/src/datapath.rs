@@ -9,6 +9,7 @@ use dataplane_common::{
 
 use crate::{
     desired::{IfName, NetnsRef},
+    liveness::WatchChange,
     observed::{Observed, Obstacle, Scope, Survey},
     op::{InnerChange, NewEnd, Settle},
     outcome::FailureKind,
@@ -124,9 +125,8 @@ pub trait Datapath: Send {
         counts: &dyn Fn(&FlowKey, &FlowPin) -> bool,
     ) -> Result<BTreeMap<(u64, u32), u32>, ObserveError>;
 
-    /// When a reply to a probe came in at the positions with these slots, in order: nanoseconds of `CLOCK_MONOTONIC`; 0:
-    /// never. A slot may still have the time of the position that had it before.
-    fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError>;
+    /// Watches wires otherwise; does nothing where nobody watches.
+    fn watch(&mut self, changes: Vec<WatchChange>);
 
     /// The time of the kernel's tables: `CLOCK_MONOTONIC` in nanoseconds.
     fn now_ns(&self) -> u64;

@@ -6,7 +6,7 @@ use dataplane_common::abi::Generation;
 use ipnet::IpNet;
 
 pub use crate::{
-    circuit::{Branch, Circuit, Draining, Hop, Traffic, Wire},
+    circuit::{Branch, Circuit, Draining, Hop, Path, Traffic, Wire},
     policy::{NameServers, Policy, PortRange},
 };
 

@@ -469,7 +469,7 @@ fn leads_there(position: &Position, to: &Lead, observed: &Observed, generation: 
 }
 
 /// The end with this number, as a target.
-fn target(laid: &Laid<'_>, to: usize) -> Option<Target> {
+pub(crate) fn target(laid: &Laid<'_>, to: usize) -> Option<Target> {
     let (facing, host) = laid.layout.ends.get(to).zip(laid.hosts.get(to))?;
     Some(Target {
         host: host.clone(),

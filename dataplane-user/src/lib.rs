@@ -18,6 +18,7 @@ pub mod diff;
 pub mod fake;
 pub mod kernel;
 mod linger;
+pub mod liveness;
 pub mod loader;
 pub mod maps;
 mod netlink;

@@ -47,6 +47,22 @@ pub enum Op {
     Sweep(NetnsRef),
 }
 
+impl Op {
+    /// The host end that it is about, if it is about one.
+    #[must_use]
+    pub fn at(&self) -> Option<&IfName> {
+        match self {
+            Self::Create(new) => Some(&new.host),
+            Self::Settle(settle) => Some(settle.link.name()),
+            Self::Configure(change) => Some(&change.host),
+            Self::Point(point) => Some(&point.at),
+            Self::Attach(host) | Self::Detach(host) => Some(host),
+            Self::Delete(link) => Some(link.name()),
+            Self::Flip(_) | Self::Unpoint(_) | Self::Unsplit(_) | Self::Sweep(_) => None,
+        }
+    }
+}
+
 /// A veth pair to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEnd {

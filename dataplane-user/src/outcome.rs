@@ -19,6 +19,11 @@ pub struct Outcome {
     pub restored: Vec<WireId>,
     /// What could not be taken away; the next full pass tries again.
     pub postponed: Vec<Postponed>,
+    /// Wires that were led over their backup, because a workload that a branch led to is gone; and the endpoint that the
+    /// backup ends at.
+    pub switched: Vec<(WireId, String)>,
+    /// Wires that cannot be made because a workload is gone, and the number of the end there in the layout.
+    pub(crate) bereft: Vec<(WireId, usize)>,
 }
 
 /// Something that should have been taken away and is still there.

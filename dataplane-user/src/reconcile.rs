@@ -22,6 +22,7 @@ use self::{local::Local, round::Around};
 use crate::{
     apply::{Place, Supplies},
     busy::Busy,
+    circuit::Path,
     datapath::{Datapath, Description, ObserveError, OpError},
     desired::{Change, Desired, IfName, Wire, WireId},
     diff::{
@@ -29,6 +30,7 @@ use crate::{
         split::{branch_hash, is_branch},
     },
     linger::Lingering,
+    liveness::Target,
     observed::{Scope, split_numbers},
     outcome::{Outcome, WireFailure},
     slots::Slots,
@@ -129,6 +131,8 @@ pub(crate) struct Live {
     pub(crate) parked: bool,
     /// Why it does not forward.
     pub(crate) failure: Option<WireFailure>,
+    /// Where its paths are asked whether they are alive.
+    pub(crate) targets: Vec<(Path, Target)>,
 }
 
 impl Live {
@@ -224,7 +228,8 @@ impl<D: Datapath> Reconciler<D> {
             before.extend(desired.wires.insert(wire.id.clone(), wire.clone()));
             target.wires.insert(wire.id.clone(), wire);
         }
-        self.reconcile(&Around::wires(&target, &before), now)
+        let outcome = self.reconcile(&Around::wires(&target, &before), now)?;
+        self.over_backups(outcome, now)
     }
 
     /// Compares everything with the plan and repairs what differs. Without a plan it does nothing.
@@ -242,7 +247,7 @@ impl<D: Datapath> Reconciler<D> {
         };
         let result = self.reconcile(&around, now);
         self.desired = Some(target);
-        result
+        self.over_backups(result?, now)
     }
 
     /// When the next end that wires do not want any more is due to go: call [`Self::end_lingering`] then.
@@ -291,7 +296,8 @@ impl<D: Datapath> Reconciler<D> {
             generation: desired.generation,
             wires,
         };
-        self.reconcile(&Around::wires(&target, &[]), now)
+        let outcome = self.reconcile(&Around::wires(&target, &[]), now)?;
+        self.over_backups(outcome, now)
     }
 
     /// Whether a wire has the interface with this index.
@@ -357,6 +363,12 @@ impl<D: Datapath> Reconciler<D> {
     #[must_use]
     pub fn planned_generation(&self) -> Generation {
         self.desired.as_ref().map_or(0, |desired| desired.generation)
+    }
+
+    /// The plan, with what the node has decided by itself about wires of it.
+    #[must_use]
+    pub const fn plan(&self) -> Option<&Desired> {
+        self.desired.as_ref()
     }
 
     /// How the wires of the plan stand.

@@ -124,14 +124,20 @@ impl WireView {
             id: wire.id.clone(),
             network_service: wire.network_service.clone(),
             mtu: wire.mtu,
-            forwarding: live.failure.is_none()
-                && !wire.branches.is_empty()
-                && live.places.iter().all(Option::is_some),
+            forwarding: live.failure.is_none() && is_whole(&laid, live),
             failure: live.failure.clone(),
             client: ends.swap_remove(0),
             branches,
         }
     }
+}
+
+/// Whether the wire leads somewhere and every end that its packets pass is there. What is only held ready, or drains,
+/// concerns nobody who uses it.
+fn is_whole(laid: &Laid<'_>, live: &Live) -> bool {
+    let is_there = |number: &usize| live.places.get(*number).is_some_and(Option::is_some);
+    let branches = laid.layout.chains.iter().take(laid.wire.branches.len());
+    !laid.wire.branches.is_empty() && is_there(&0) && branches.flatten().all(is_there)
 }
 
 /// A circuit whose ends are those of these numbers.

@@ -331,6 +331,17 @@ fn happen(
     node
 }
 
+/// Whether a wire is as it was planned, but that its branches and its backup have changed places: the node has led it over
+/// its backup.
+fn is_led_elsewhere(planned: &Wire, decided: &Wire) -> bool {
+    let mut circuits = decided.circuits();
+    let is_known = |circuit: &Circuit| planned.circuits().any(|one| one == circuit);
+    decided.parked() == planned.parked()
+        && decided.branches.len() == planned.branches.len()
+        && decided.backup.is_some()
+        && circuits.all(is_known)
+}
+
 /// The same plan on a fresh machine with the same namespaces. Of a wire that cannot be made there is its client's end,
 /// if the client had it before; else nothing.
 fn from_scratch(node: &Node, generation: u64, plan: &BTreeMap<WireId, Wire>, failed: &[WireId]) -> String {
@@ -342,6 +353,11 @@ fn from_scratch(node: &Node, generation: u64, plan: &BTreeMap<WireId, Wire>, fai
         fake.add_foreign(name(foreign));
     }
     let mut wires = plan.clone();
+    for (wire, decided) in wires.values_mut().zip(node.plan().unwrap().wires.values()) {
+        if is_led_elsewhere(wire, decided) {
+            *wire = decided.clone();
+        }
+    }
     for view in node.wires(Some(failed)).unwrap() {
         match (view.client.ifindex, wires.get_mut(&view.id)) {
             (Some(_), Some(wire)) => *wire = wire.parked(),

@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     path::Path,
     time::{Duration, Instant},
@@ -13,12 +13,12 @@ use std::{
 
 use dataplane_user::{
     desired::{
-        Branch, Change, Circuit, Desired, Draining, End, Hop, IfName, InterfaceEnd, Mac, NetnsId, NetnsRef,
-        Payload, Policy, Route, Traffic, VethEnd, Wire, WireId,
+        Branch, Change, Circuit, Desired, Draining, End, Hop, IfName, InterfaceEnd, Mac, Neighbour, NetnsId,
+        NetnsRef, Payload, Policy, Route, Traffic, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
     outcome::Outcome,
-    reconcile::{BranchView, ReconcileError, Reconciler},
+    reconcile::{BranchView, ReconcileError, Reconciler, Switched},
 };
 
 struct Script {
@@ -102,6 +102,20 @@ impl Script {
                 self.wires.get_mut(*id).unwrap().branches.push(branch);
                 String::new()
             }
+            ["backup", id, path @ ..] => {
+                let circuit = self.circuit(path, number(id));
+                let wire = self.wires.get_mut(*id).unwrap();
+                (wire.backup, wire.probe) = (Some(circuit), true);
+                // A probe seems to come from the client, and goes to its neighbour.
+                if let End::Veth(client) = &mut wire.client {
+                    client.neighbours = vec![Neighbour {
+                        ip: [10, 0, number(id), 2].into(),
+                        mac: Mac([2, 0, 0, 0, number(id), 2]),
+                    }];
+                }
+                String::new()
+            }
+            ["watched"] => self.watched(),
             ["drain", id, path @ ..] => {
                 let circuit = self.circuit(path, number(id));
                 let wire = self.wires.get_mut(*id).unwrap();
@@ -161,6 +175,21 @@ impl Script {
                 show(self.node().interfaces_lost(&indexes, now))
             }
             ["pass"] => show(self.node().pass(now)),
+            ["dies", id, path @ ..] => {
+                let dead = BTreeSet::from([self.circuit(path, number(id)).path()]);
+                match self.node().paths_died(&dead, now) {
+                    Ok(Switched {
+                        outcome,
+                        switched,
+                        lost,
+                    }) => format!("{}switched {switched:?} lost {lost:?}\n", show(Ok(outcome))),
+                    Err(error) => format!("error: {error}\n"),
+                }
+            }
+            ["revives", id, path @ ..] => {
+                let alive = BTreeSet::from([self.circuit(path, number(id)).path()]);
+                format!("restored {:?}\n", self.node().paths_revived(&alive))
+            }
             ["wait", millis] => {
                 self.now += Duration::from_millis(millis.parse().unwrap());
                 match self.node().lingers_until() {
@@ -172,6 +201,16 @@ impl Script {
             ["packets", id] => self.packets(id),
             _ => panic!("not a command: {}", words.join(" ")),
         }
+    }
+
+    /// Where probes are sent, by wire and endpoint.
+    fn watched(&mut self) -> String {
+        let mut text = String::new();
+        for (wire, targets) in self.fake().watched() {
+            let at = targets.iter().map(|(_, target)| target.index.to_string());
+            writeln!(text, "{wire} at {}", at.collect::<Vec<_>>().join(" ")).unwrap();
+        }
+        text
     }
 
     /// Packets enter at the client's end.

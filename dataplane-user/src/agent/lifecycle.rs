@@ -62,9 +62,11 @@ impl Agent {
     /// part of the agent fails. Whatever is in the kernel stays there and goes on forwarding, in every case.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AgentError> {
         let config = self.config.loader();
+        let status = Arc::clone(&self.status);
         let (events, reader) = oneshot::channel();
-        let open = move |jobs| {
+        let open = move |jobs: WeakSender<Job>| {
             let mut kernel = Kernel::open(&config)?;
+            status.set_probe_stats(machine::watch_paths(&mut kernel, jobs.clone())?);
             if let Some(reader) = kernel.take_events() {
                 // Nobody listens when events are off.
                 let _ = events.send(reader);

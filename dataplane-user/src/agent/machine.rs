@@ -1,6 +1,6 @@
 //! What the machine itself tells the agent: interfaces that go away, and sampled packets.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use dataplane_common::abi::Event;
 use tokio::{
@@ -10,7 +10,12 @@ use tokio::{
 use tracing::info;
 
 use super::worker::Job;
-use crate::{LinkMonitor, LinkNotice, maps::EventReader};
+use crate::{
+    LinkMonitor, LinkNotice,
+    kernel::Kernel,
+    liveness::{Stats, Timing},
+    maps::EventReader,
+};
 
 /// How often the ring is looked at while sampling is on. It holds some 2,700 events; more are lost, not delayed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -27,6 +32,15 @@ pub(super) fn watch_links(jobs: WeakSender<Job>) -> io::Result<LinkMonitor> {
         // Without a worker there is nobody to tell; the next agent looks at everything.
         if let Some(jobs) = jobs.upgrade() {
             let _ = jobs.blocking_send(job);
+        }
+    })
+}
+
+/// Hands what has died or come back to the worker, as long as the kernel half lives.
+pub(super) fn watch_paths(kernel: &mut Kernel, jobs: WeakSender<Job>) -> io::Result<Arc<Stats>> {
+    kernel.watch_paths(Timing::default(), move |notices| {
+        if let Some(jobs) = jobs.upgrade() {
+            let _ = jobs.blocking_send(Job::Paths(notices));
         }
     })
 }

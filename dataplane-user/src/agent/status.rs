@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use dataplane_common::abi::Generation;
 use tokio::sync::watch;
 
 use super::{telemetry::Metrics, tenants::Tenants};
-use crate::{datapath::Description, reconcile::WireCounts};
+use crate::{datapath::Description, liveness::Stats, reconcile::WireCounts};
 
 /// The session with control, as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub(crate) struct Status {
     wires: [AtomicUsize; 3],
     full_pass_micros: AtomicU64,
     datapath: OnceLock<Description>,
+    probes: OnceLock<Arc<Stats>>,
 }
 
 impl Status {
@@ -58,7 +59,18 @@ impl Status {
             wires: [const { AtomicUsize::new(0) }; 3],
             full_pass_micros: AtomicU64::new(0),
             datapath: OnceLock::new(),
+            probes: OnceLock::new(),
         }
+    }
+
+    /// What the prober counts, if there is one.
+    pub(crate) fn probe_stats(&self) -> Option<&Stats> {
+        self.probes.get().map(Arc::as_ref)
+    }
+
+    pub(crate) fn set_probe_stats(&self, stats: Arc<Stats>) {
+        // There is one prober.
+        let _ = self.probes.set(stats);
     }
 
     pub(crate) fn session(&self) -> SessionState {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::{self, Write as _},
-    sync::{Arc, OnceLock, mpsc},
+    sync::{Arc, OnceLock, atomic::Ordering, mpsc},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     datapath::ObserveError,
+    liveness::Stats,
     reconcile::{EndView, WireView},
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct Metrics {
     pub(crate) deltas: Counter,
     pub(crate) wire_failures: Family<FailureLabels, Counter>,
     pub(crate) sessions: Counter,
+    pub(crate) switches: Counter,
     pub(crate) calls: Family<CallLabels, Histogram, fn() -> Histogram>,
 }
 
@@ -60,6 +62,8 @@ pub(crate) enum PassKind {
     Linger,
     /// It was time to look for flows at endpoints that drain.
     Drain,
+    /// What wires lead to has died or come back.
+    Switch,
 }
 
 impl EncodeLabelValue for PassKind {
@@ -70,6 +74,7 @@ impl EncodeLabelValue for PassKind {
             Self::Repair => "repair",
             Self::Linger => "linger",
             Self::Drain => "drain",
+            Self::Switch => "switch",
         })
     }
 }
@@ -101,6 +106,7 @@ impl Default for Metrics {
             deltas: Counter::default(),
             wire_failures: Family::default(),
             sessions: Counter::default(),
+            switches: Counter::default(),
             calls: Family::new_with_constructor(seconds as fn() -> Histogram),
         }
     }
@@ -210,6 +216,11 @@ fn register(registry: &mut Registry, metrics: &Metrics) {
         m.wire_failures,
     );
     registry.register("sessions", "Sessions opened with control", m.sessions);
+    registry.register(
+        "wire_switches",
+        "Wires that the node led over their backup",
+        m.switches,
+    );
     registry.register_with_unit(
         "local_call",
         "Duration of calls at the local API",
@@ -267,6 +278,9 @@ impl Collector for Live {
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             family.encode_family(&[("state", state)])?.encode_gauge(&count)?;
         }
+        if let Some(stats) = status.probe_stats() {
+            encode_probes(&mut encoder, stats)?;
+        }
         match self.read() {
             Some(Ok((wires, reasons))) => {
                 encode_reasons(&mut encoder, &reasons)?;
@@ -302,6 +316,24 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
     encoder
         .encode_descriptor(name, help, None, MetricType::Gauge)?
         .encode_gauge(&value)
+}
+
+fn encode_probes(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
+    let counters = [
+        ("probes", "Probes sent", &stats.probes),
+        ("path_deaths", "Paths that stopped answering", &stats.deaths),
+        ("path_recoveries", "Paths that answered again", &stats.recoveries),
+    ];
+    for (name, help, value) in counters {
+        encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&value.load(Ordering::Relaxed), None)?;
+    }
+    let paths = stats.paths.load(Ordering::Relaxed);
+    gauge(encoder, "watched_paths", "Paths that are watched", paths)?;
+    let interval = stats.interval_us.load(Ordering::Relaxed);
+    let help = "Microseconds from one look at a path to the next";
+    gauge(encoder, "watch_interval_microseconds", help, interval)
 }
 
 fn encode_reasons(encoder: &mut DescriptorEncoder<'_>, counts: &[(Reason, u64)]) -> fmt::Result {

@@ -5,8 +5,9 @@
 //! change ([`super::batch`]). Before the first snapshot has come, it touches nothing.
 
 use std::{
+    collections::BTreeSet,
     io,
-    path::Path,
+    path::Path as FsPath,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -34,9 +35,10 @@ use super::{
 };
 use crate::{
     datapath::{Datapath, ObserveError},
-    desired::WireId,
+    desired::{Path, WireId},
+    liveness::Notice,
     outcome::Outcome,
-    reconcile::{Patrol, ReconcileError, Reconciler, WireView},
+    reconcile::{Patrol, ReconcileError, Reconciler, Switched, WireView},
 };
 
 /// How many jobs may wait. The session stops reading from control when they are as many.
@@ -62,6 +64,8 @@ pub(crate) enum Job {
     EndLingering,
     /// Take away the endpoints that have drained.
     EndDrains,
+    /// What wires lead to has died or come back.
+    Paths(Vec<Notice>),
     /// Compare everything, a part at a time, when there is nothing else to do.
     Repair,
     /// Do the next part of that.
@@ -140,7 +144,7 @@ pub(crate) struct Running {
 /// given a way to hand in jobs by itself. To be called inside a runtime, whose clock it uses.
 ///
 /// Namespaces' name servers are kept in `resolvers`.
-pub(crate) fn spawn<D, G, F>(make: F, resolvers: &Path, status: Arc<Status>) -> io::Result<Running>
+pub(crate) fn spawn<D, G, F>(make: F, resolvers: &FsPath, status: Arc<Status>) -> io::Result<Running>
 where
     D: Datapath,
     F: FnOnce(mpsc::WeakSender<Job>) -> Result<(D, G), StartError> + Send + 'static,
@@ -253,6 +257,7 @@ impl<D: Datapath> Worker<D> {
             Job::InterfacesLost(indexes) => self.interfaces_lost(&indexes),
             Job::EndLingering => self.end_lingering(),
             Job::EndDrains => self.end_drains(),
+            Job::Paths(notices) => self.paths(&notices),
             Job::Repair => self.begin_patrol(),
             Job::GoOn => self.go_on(),
             Job::Promote => self.promote(),
@@ -347,6 +352,7 @@ impl<D: Datapath> Worker<D> {
                     Report::Ack(snapshot_ack(generation, &outcome, plan.invalid)),
                 );
                 self.session = Some(reports);
+                self.switched(&outcome.switched);
             }
             Err(fault) => tell(&reports, Report::Fault(fault)),
         }
@@ -388,6 +394,7 @@ impl<D: Datapath> Worker<D> {
                 for ack in batch::acks(parts, &outcome) {
                     tell(reports, Report::Ack(ack));
                 }
+                self.switched(&outcome.switched);
             }
             Err(fault) => tell(reports, Report::Fault(fault)),
         }
@@ -422,6 +429,55 @@ impl<D: Datapath> Worker<D> {
         if indexes.iter().any(|index| self.reconciler.has_interface(*index)) {
             // A wire that could not be looked at is looked at with all others.
             let _ = self.repair(|reconciler| reconciler.interfaces_lost(indexes, Instant::now()));
+        }
+    }
+
+    /// Wires leave what has died, at once; control hears of it afterwards.
+    fn paths(&mut self, notices: &[Notice]) {
+        let some = |alive: bool| -> BTreeSet<Path> {
+            let these = notices.iter().filter(|notice| notice.alive == alive);
+            these.map(|notice| notice.path.clone()).collect()
+        };
+        let (dead, alive) = (some(false), some(true));
+        let restored = self.reconciler.paths_revived(&alive);
+        let mut switched = Switched::default();
+        // A fault was logged; the next full pass repairs what is left.
+        let result = self.pass(PassKind::Switch, |reconciler| {
+            switched = reconciler.paths_died(&dead, Instant::now())?;
+            Ok(switched.outcome.clone())
+        });
+        if result.is_err() {
+            return;
+        }
+        for notice in notices.iter().filter(|notice| notice.path.is_direct()) {
+            let (kind, message) = if notice.alive {
+                (proto::ObservationKind::EndpointAlive, "it answers again")
+            } else {
+                (
+                    proto::ObservationKind::EndpointDead,
+                    "it does not answer any more",
+                )
+            };
+            self.tell(&WireId(String::new()), &notice.endpoint, kind, message);
+        }
+        self.switched(&switched.switched);
+        for (wire, endpoint) in &switched.lost {
+            let message = format!("{endpoint}, or a function on the way to it, does not answer any more");
+            self.tell(wire, endpoint, proto::ObservationKind::WireLost, &message);
+        }
+        for wire in &restored {
+            self.observed(wire, proto::ObservationKind::WireRestored, "it answers again");
+        }
+    }
+
+    fn switched(&self, wires: &[(WireId, String)]) {
+        self.status
+            .metrics
+            .switches
+            .inc_by(u64::try_from(wires.len()).unwrap_or(u64::MAX));
+        for (wire, endpoint) in wires {
+            let message = "the wire leads over its backup";
+            self.tell(wire, endpoint, proto::ObservationKind::Switched, message);
         }
     }
 
@@ -493,6 +549,7 @@ impl<D: Datapath> Worker<D> {
         for id in &outcome.restored {
             self.observed(id, proto::ObservationKind::WireRestored, "forwarding again");
         }
+        self.switched(&outcome.switched);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use dataplane_common::{
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
     desired::{IfName, NetnsRef},
+    liveness::WatchChange,
     observed::{Observed, Scope, Survey},
     op::{InnerChange, NewEnd, Settle},
     ownership::{Managed, NodeScope},
@@ -166,8 +167,8 @@ impl<D: Datapath> Datapath for Faulty<D> {
         self.inner.count_flows(counts)
     }
 
-    fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError> {
-        self.inner.alive(slots)
+    fn watch(&mut self, changes: Vec<WatchChange>) {
+        self.inner.watch(changes);
     }
 
     fn set_generation(&mut self, generation: Generation) -> Result<(), OpError> {

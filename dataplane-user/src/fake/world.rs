@@ -14,8 +14,10 @@ use dataplane_common::{
 
 use super::splits::{describe, first_of};
 use crate::{
+    circuit::Path as CircuitPath,
     datapath::{Datapath, Description, ObserveError, OpError, Results},
-    desired::{IfName, Mac, Neighbour, NetnsId, NetnsRef, Route, VethEnd},
+    desired::{IfName, Mac, Neighbour, NetnsId, NetnsRef, Route, VethEnd, WireId},
+    liveness::{Target, WatchChange},
     observed::{HostInterface, Inner, Look, Observed, Obstacle, Owned, Scope, Survey, Want, split_numbers},
     op::{InnerChange, NewEnd, Settle},
     outcome::FailureKind,
@@ -40,7 +42,7 @@ pub struct Fake {
     counters: BTreeMap<u32, WireCounters>,
     splits: BTreeMap<u32, Split>,
     flows: BTreeMap<FlowKey, FlowPin>,
-    alive: BTreeMap<u32, u64>,
+    watched: BTreeMap<WireId, Vec<(CircuitPath, Target)>>,
     now_ns: u64,
 }
 
@@ -79,7 +81,7 @@ impl Fake {
             counters: BTreeMap::new(),
             splits: BTreeMap::new(),
             flows: BTreeMap::new(),
-            alive: BTreeMap::new(),
+            watched: BTreeMap::new(),
             now_ns: 1_000_000_000,
         }
     }
@@ -128,9 +130,10 @@ impl Fake {
         self.flows.insert(key, pin);
     }
 
-    /// A reply to a probe comes in at the position with this slot.
-    pub fn add_reply(&mut self, slot: u32, now_ns: u64) {
-        self.alive.insert(slot, now_ns);
+    /// By which paths wires are watched.
+    #[must_use]
+    pub const fn watched(&self) -> &BTreeMap<WireId, Vec<(CircuitPath, Target)>> {
+        &self.watched
     }
 
     /// Somebody else makes an interface in the agent's namespace.
@@ -687,9 +690,14 @@ impl Datapath for Fake {
         Ok(flows)
     }
 
-    fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError> {
-        let time = |slot| self.alive.get(slot).copied().unwrap_or(0);
-        Ok(slots.iter().map(time).collect())
+    fn watch(&mut self, changes: Vec<WatchChange>) {
+        for WatchChange { wire, targets } in changes {
+            if targets.is_empty() {
+                self.watched.remove(&wire);
+            } else {
+                self.watched.insert(wire, targets);
+            }
+        }
     }
 
     fn set_generation(&mut self, generation: Generation) -> Result<(), OpError> {

@@ -6,12 +6,14 @@ mod indexes;
 mod inside;
 mod look;
 mod policies;
+mod probe;
 mod reaper;
 mod survey;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    sync::Arc,
 };
 
 use dataplane_common::{
@@ -23,6 +25,7 @@ use self::{indexes::Indexes, reaper::Reaper, survey::Walk};
 use crate::{
     datapath::{Datapath, Description, ObserveError, OpError, Results},
     desired::{IfName, NetnsId, NetnsRef},
+    liveness::{Notice, Prober, Stats, Timing, WatchChange},
     loader::{Config, LoadError, Loaded, load},
     maps::EventReader,
     netlink::{link, socket::Netlink},
@@ -53,6 +56,8 @@ pub struct Kernel {
     joined: BTreeSet<u32>,
     /// Whether policies may be left anywhere on the machine, from before this agent was started.
     strays_anywhere: bool,
+    /// Watches what wires lead to, if it was asked for.
+    prober: Option<Prober>,
 }
 
 impl Kernel {
@@ -76,7 +81,25 @@ impl Kernel {
             fresh: BTreeMap::new(),
             joined: BTreeSet::new(),
             strays_anywhere: true,
+            prober: None,
         })
+    }
+
+    /// Watches from here on whether what wires lead to is alive, in the calling thread's namespace; `tell` is called on a
+    /// thread of its own, which ends with this.
+    pub fn watch_paths(
+        &mut self,
+        timing: Timing,
+        tell: impl FnMut(Vec<Notice>) + Send + 'static,
+    ) -> io::Result<Arc<Stats>> {
+        let Loaded {
+            liveness, counters, ..
+        } = &self.loaded;
+        let senses = probe::KernelSenses::new(liveness.try_clone()?, counters.try_clone()?)?;
+        let prober = Prober::spawn(senses, timing, tell)?;
+        let stats = prober.stats();
+        self.prober = Some(prober);
+        Ok(stats)
     }
 
     /// The reader of sampled events; the first call takes it.
@@ -217,9 +240,10 @@ impl Datapath for Kernel {
         counted.map_err(unreadable("the table of flows"))
     }
 
-    fn alive(&self, slots: &[u32]) -> Result<Vec<u64>, ObserveError> {
-        let times = self.loaded.liveness.read(slots);
-        times.map_err(unreadable("the times of replies to probes"))
+    fn watch(&mut self, changes: Vec<WatchChange>) {
+        if let Some(prober) = &self.prober {
+            prober.change(changes);
+        }
     }
 
     fn now_ns(&self) -> u64 {

@@ -26,6 +26,14 @@ impl Counters {
         })
     }
 
+    /// The same map, for another thread.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            table: self.table.try_clone()?,
+            ..*self
+        })
+    }
+
     /// The sums of the slots, in order; a slot that does not exist has counted nothing.
     pub(crate) fn read(&self, slots: &[u32]) -> io::Result<Vec<WireCounters>> {
         if slots.len() >= READ_ALL_FROM

@@ -19,16 +19,21 @@ impl Liveness {
         })
     }
 
-    /// The time (`CLOCK_MONOTONIC`, nanoseconds) of the last reply at each slot, in order; 0: none yet. It may be older
-    /// than the position that has the slot.
-    pub(crate) fn read(&self, slots: &[u32]) -> io::Result<Vec<u64>> {
-        let time = |slot: &u32| {
-            if *slot >= self.entries {
-                return Ok(0);
-            }
-            let values = self.table.get(*slot)?;
-            Ok(values.and_then(|values| values.first().copied()).unwrap_or(0))
-        };
-        slots.iter().map(time).collect()
+    /// The time (`CLOCK_MONOTONIC`, nanoseconds) of the last reply at a slot; 0: none yet. It may be older than the position
+    /// that has the slot.
+    pub(crate) fn read(&self, slot: u32) -> io::Result<u64> {
+        if slot >= self.entries {
+            return Ok(0);
+        }
+        let values = self.table.get(slot)?;
+        Ok(values.and_then(|values| values.first().copied()).unwrap_or(0))
+    }
+
+    /// The same map, for another thread.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            table: self.table.try_clone()?,
+            entries: self.entries,
+        })
     }
 }

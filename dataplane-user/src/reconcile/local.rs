@@ -8,17 +8,19 @@ use std::{
     time::Instant,
 };
 
-use dataplane_common::abi::FlowKey;
+use dataplane_common::abi::{FlowKey, Hop, Position};
 
 use super::{ReconcileError, Reconciler, round::Around};
 use crate::{
-    circuit::Path,
+    circuit::{Leads, Path},
     datapath::Datapath,
-    desired::{Branch, Desired, Wire, WireId},
+    desired::{Branch, Circuit, Desired, IfName, Wire, WireId},
     diff::{
-        Laid,
+        Laid, hop,
         split::{branch_hash, is_branch, is_open, scope},
+        target,
     },
+    observed::Scope,
     outcome::Outcome,
 };
 
@@ -37,6 +39,10 @@ pub(super) struct Local {
     planned: BTreeMap<WireId, Wire>,
     /// Whether a wire may have something that drains.
     drains: bool,
+    /// Paths at which nothing answers.
+    dead: BTreeSet<Path>,
+    /// Wires that lead over a dead path, for they have nothing else.
+    lost: BTreeMap<WireId, Path>,
 }
 
 impl Local {
@@ -46,7 +52,7 @@ impl Local {
         match (self.planned.get(&planned.id), now) {
             (Some(before), Some(now)) if *before == planned => now.clone(),
             _ => {
-                self.planned.remove(&planned.id);
+                self.forget(&planned.id);
                 planned
             }
         }
@@ -54,6 +60,7 @@ impl Local {
 
     fn forget(&mut self, id: &WireId) {
         self.planned.remove(id);
+        self.lost.remove(id);
     }
 }
 
@@ -81,6 +88,7 @@ impl<D: Datapath> Reconciler<D> {
     /// The plan with what was decided here.
     pub(super) fn with_local(&mut self, wires: BTreeMap<WireId, Wire>) -> BTreeMap<WireId, Wire> {
         self.local.planned.retain(|id, _| wires.contains_key(id));
+        self.local.lost.retain(|id, _| wires.contains_key(id));
         let Self { local, desired, .. } = self;
         let now = |id: &WireId| desired.as_ref().and_then(|desired| desired.wires.get(id));
         let wires = wires.into_iter();
@@ -104,10 +112,18 @@ impl<D: Datapath> Reconciler<D> {
         self.local.forget(id);
     }
 
-    /// These paths are dead: every wire that is watched and leads over one leads over its backup from here on, if that is
-    /// not known to be dead as well. The dead circuit becomes the backup: it stays there as long as its ends do, and is
+    /// These paths have died: every wire that is watched and leads over one leads over its backup from here on, if that
+    /// is not known to be dead as well. The dead circuit becomes the backup: it stays there as long as its ends do, and is
     /// watched.
-    pub fn switch(&mut self, dead: &BTreeSet<Path>, now: Instant) -> Result<Switched, ReconcileError> {
+    pub fn paths_died(&mut self, paths: &BTreeSet<Path>, now: Instant) -> Result<Switched, ReconcileError> {
+        let live = &self.live;
+        // Of a path that nobody watches any more, nobody will say that it lives.
+        let watched = |path: &Path| {
+            live.values()
+                .any(|live| live.targets.iter().any(|(one, _)| one == path))
+        };
+        self.local.dead.retain(watched);
+        self.local.dead.extend(paths.iter().cloned());
         let mut result = Switched {
             outcome: self.nothing_done(),
             ..Switched::default()
@@ -115,24 +131,153 @@ impl<D: Datapath> Reconciler<D> {
         let wires = self.desired.iter().flat_map(|desired| desired.wires.values());
         let mut changed = Vec::new();
         for wire in wires.filter(|wire| wire.probe) {
-            let is_dead = |branch: &&Branch| dead.contains(&branch.circuit.path());
-            let Some(lost) = wire.branches.iter().find(is_dead) else {
+            let is_lost = |branch: &&Branch| paths.contains(&branch.circuit.path());
+            let Some(lost) = wire.branches.iter().find(is_lost) else {
                 continue;
             };
-            match over_backup(wire, dead) {
+            match self.over_backup(wire, |_, branch| paths.contains(&branch.circuit.path())) {
                 Some((wire, endpoint)) => {
                     result.switched.push((wire.id.clone(), endpoint));
                     changed.push(wire);
                 }
-                None => result
-                    .lost
-                    .push((wire.id.clone(), lost.circuit.endpoint_name.clone())),
+                None => {
+                    let circuit = &lost.circuit;
+                    result.lost.push((wire.id.clone(), circuit.endpoint_name.clone()));
+                    self.local.lost.insert(wire.id.clone(), circuit.path());
+                }
             }
         }
         if !changed.is_empty() {
+            self.lead_elsewhere(&changed)?;
             result.outcome = self.decide(changed, now)?;
         }
         Ok(result)
+    }
+
+    /// Leads wires to what is there already, by the tables alone: everything else may take its time, for interfaces are
+    /// looked at under a lock that others may hold. What this leaves out, and what it cannot write, is done by the pass
+    /// that follows.
+    fn lead_elsewhere(&mut self, wires: &[Wire]) -> Result<(), ReconcileError> {
+        let mut leads = BTreeMap::new();
+        for wire in wires {
+            leads.extend(self.plain_leads(wire));
+        }
+        let scope = Scope {
+            indexes: leads.keys().copied().collect(),
+            ..Scope::default()
+        };
+        let observed = self.datapath.observe(&scope)?;
+        let now = observed.generation;
+        let entry = |(index, position): (&u32, &Position)| {
+            let hop = *leads.get(index)?;
+            let differs = !position.is_absent() && position.hop_at(now) != hop;
+            differs.then(|| (*index, position.staged(now, now, hop)))
+        };
+        let entries: Vec<_> = observed.stray_positions.iter().filter_map(entry).collect();
+        if !entries.is_empty() {
+            let written = self.datapath.write_positions(&entries);
+            if let Some(error) = written.into_iter().find_map(Result::err) {
+                tracing::warn!(%error, "a wire is led over its backup a moment later");
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the ends of a wire lead that are there and do not part flows, by index.
+    fn plain_leads(&self, wire: &Wire) -> Vec<(u32, Hop)> {
+        let node = self.datapath.scope();
+        let now = self
+            .desired
+            .as_ref()
+            .and_then(|desired| desired.wires.get(&wire.id));
+        let (Some(now), Some(live)) = (now, self.live.get(&wire.id)) else {
+            return Vec::new();
+        };
+        let known = Laid::new(node, now);
+        let places = known.hosts.iter().zip(&live.places);
+        let index: BTreeMap<_, _> = places
+            .filter_map(|(host, place)| Some((host, (*place)?.index)))
+            .collect();
+        let laid = Laid::new(node, wire);
+        let leads = laid.hosts.iter().zip(&laid.layout.leads);
+        let lead = |(host, leads): (&IfName, &Leads)| match leads {
+            Leads::To(to) => {
+                let target = target(&laid, *to)?;
+                Some((*index.get(host)?, hop(target.kind, *index.get(&target.host)?)))
+            }
+            Leads::Nowhere | Leads::ByFlow(_) => None,
+        };
+        leads.filter_map(lead).collect()
+    }
+
+    /// These paths answer again; the wires that had been lost with them.
+    pub fn paths_revived(&mut self, paths: &BTreeSet<Path>) -> Vec<WireId> {
+        self.local.dead.retain(|path| !paths.contains(path));
+        let lost = self.local.lost.iter();
+        let back = lost.filter(|(_, path)| paths.contains(path));
+        let back: Vec<WireId> = back.map(|(wire, _)| wire.clone()).collect();
+        back.iter().for_each(|wire| drop(self.local.lost.remove(wire)));
+        back
+    }
+
+    /// Wires of which an end of a branch stands in the way lead over their backup, if that is clear.
+    pub(super) fn over_backups(
+        &mut self,
+        mut outcome: Outcome,
+        now: Instant,
+    ) -> Result<Outcome, ReconcileError> {
+        let mut changed = Vec::new();
+        for (id, end) in std::mem::take(&mut outcome.bereft) {
+            let wire = self.desired.as_ref().and_then(|desired| desired.wires.get(&id));
+            let Some(wire) = wire else { continue };
+            let layout = wire.layout();
+            let passes = |circuit: usize| {
+                layout
+                    .chains
+                    .get(circuit)
+                    .is_some_and(|chain| chain.contains(&end))
+            };
+            let backup = wire.branches.len() + wire.draining.len();
+            if wire.backup.is_none() || passes(backup) {
+                continue;
+            }
+            if let Some((wire, endpoint)) = self.over_backup(wire, |number, _| passes(number)) {
+                outcome.switched.push((wire.id.clone(), endpoint));
+                changed.push(wire);
+            }
+        }
+        if changed.is_empty() {
+            return Ok(outcome);
+        }
+        let more = self.decide(changed, now)?;
+        let again: BTreeSet<WireId> = outcome.switched.iter().map(|(id, _)| id.clone()).collect();
+        let was_lost = |id: &WireId| outcome.lost.contains(id);
+        let restored = more.restored.into_iter().filter(|id| !was_lost(id));
+        outcome.restored.extend(restored.collect::<Vec<_>>());
+        let failed: BTreeSet<_> = more.failures.iter().map(|failure| failure.wire.clone()).collect();
+        outcome
+            .lost
+            .retain(|id| !again.contains(id) || failed.contains(id));
+        outcome.failures.retain(|failure| !again.contains(&failure.wire));
+        outcome.failures.extend(more.failures);
+        outcome.switched.retain(|(id, _)| !failed.contains(id));
+        outcome.operations += more.operations;
+        outcome.postponed = more.postponed;
+        Ok(outcome)
+    }
+
+    /// The wire with its backup in the place of the branches that are `gone`, and where that ends; `None` if there is
+    /// none, or it is dead.
+    fn over_backup(&self, wire: &Wire, gone: impl Fn(usize, &Branch) -> bool) -> Option<(Wire, String)> {
+        let alive = |backup: &&Circuit| !self.local.dead.contains(&backup.path());
+        let backup = wire.backup.as_ref().filter(alive)?;
+        let mut switched = wire.clone();
+        for (number, branch) in switched.branches.iter_mut().enumerate() {
+            if gone(number, branch) {
+                switched.backup = Some(std::mem::replace(&mut branch.circuit, backup.clone()));
+            }
+        }
+        Some((switched, backup.endpoint_name.clone()))
     }
 
     /// Takes away what has drained: no open flow goes there, and there was time to learn which do.
@@ -217,22 +362,6 @@ impl<D: Datapath> Reconciler<D> {
         }
         self.reconcile(&Around::wires(&target, &before), now)
     }
-}
-
-/// The wire with its backup in the place of the branches that are dead, and where that ends; `None` if there is none that
-/// is alive.
-fn over_backup(wire: &Wire, dead: &BTreeSet<Path>) -> Option<(Wire, String)> {
-    let backup = wire
-        .backup
-        .as_ref()
-        .filter(|backup| !dead.contains(&backup.path()))?;
-    let mut switched = wire.clone();
-    for branch in &mut switched.branches {
-        if dead.contains(&branch.circuit.path()) {
-            switched.backup = Some(std::mem::replace(&mut branch.circuit, backup.clone()));
-        }
-    }
-    Some((switched, backup.endpoint_name.clone()))
 }
 
 /// Whether a flow keeps an endpoint from having drained: echoes do not, the agent's own among them, and fragments belong

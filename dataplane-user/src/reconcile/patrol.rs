@@ -84,7 +84,8 @@ impl<D: Datapath> Reconciler<D> {
             thorough: true,
             ..Around::wires(&target, &[])
         };
-        self.reconcile(&around, now)
+        let outcome = self.reconcile(&around, now)?;
+        self.over_backups(outcome, now)
     }
 
     fn look_for_strays(&mut self, patrol: &mut Patrol, now: Instant) -> Result<Outcome, ReconcileError> {

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Instant,
 };
 
@@ -14,13 +14,14 @@ use crate::{
     desired::{Desired, End, IfName, Wire, WireId},
     diff::{Laid, diff},
     linger::{Before, Due, Round},
+    liveness::{WatchChange, targets},
     observed::{Look, Observed, Obstacle, Scope, Want},
-    outcome::{Outcome, Postponed, WireFailure},
+    outcome::{FailureKind, Outcome, Postponed, WireFailure},
     ownership::NodeScope,
 };
 
-/// A wire is made as planned; if that fails, its client's end alone; if that fails, not at all.
-const MAX_ROUNDS: usize = 3;
+/// A wire is made as planned; if that fails, without its backup, without what drains, its client's end alone, not at all.
+const MAX_ROUNDS: usize = 5;
 
 /// What one reconcile is about.
 pub(super) struct Around<'a> {
@@ -103,6 +104,8 @@ enum Beside {
 /// Why a wire cannot be made as planned, and what is made instead.
 struct Trouble {
     form: Form,
+    /// Number of the end that stands in the way, if it is known.
+    end: Option<usize>,
     /// Why it does not forward; `None`: it does.
     failure: Option<WireFailure>,
 }
@@ -190,6 +193,7 @@ impl<D: Datapath> Reconciler<D> {
         self.generation = plan.generation;
         outcome.generation = plan.generation;
         self.remember(around, &last.places, &troubles, &mut outcome);
+        outcome.bereft = bereft(&troubles);
         outcome.failures = troubles
             .into_values()
             .filter_map(|trouble| trouble.failure)
@@ -214,16 +218,20 @@ impl<D: Datapath> Reconciler<D> {
                     None if end > 0 && stands(laid, sight.observed) => Form::Parked,
                     None => Form::Gone,
                 };
-                found.push((laid.wire.id.clone(), form, obstacle));
+                found.push((laid.wire.id.clone(), form, end, obstacle));
             }
         }
         let mut again = false;
-        for (id, form, obstacle) in found {
+        for (id, form, end, obstacle) in found {
             let beside = matches!(form, Form::Without(_));
             again |= beside;
             let failure = (!beside).then(|| refusal(&id, &obstacle));
-            let trouble = troubles.entry(id).or_insert(Trouble { form, failure: None });
-            trouble.form = form;
+            let trouble = troubles.entry(id).or_insert(Trouble {
+                form,
+                end: None,
+                failure: None,
+            });
+            (trouble.form, trouble.end) = (form, Some(end));
             trouble.failure = trouble.failure.take().or(failure);
         }
         again
@@ -355,7 +363,12 @@ impl<D: Datapath> Reconciler<D> {
                 self.claim_all(&beside.left_out(wire));
                 failure = None;
             }
-            refused.insert(wire.id.clone(), Trouble { form, failure });
+            let trouble = Trouble {
+                form,
+                end: None,
+                failure,
+            };
+            refused.insert(wire.id.clone(), trouble);
         }
         // Of a refused wire there is at most the client's end.
         self.claims.retain(|name, by| match refused.get(by) {
@@ -392,24 +405,30 @@ impl<D: Datapath> Reconciler<D> {
     ) {
         let node = self.datapath.scope().clone();
         let wires = &around.plan.wires;
-        for wire in around.before.iter().filter(|wire| !wires.contains_key(&wire.id)) {
-            self.forget(&wire.id);
-        }
+        let not_planned = |id: &&WireId| !wires.contains_key(*id);
+        let mut gone: BTreeSet<WireId> = around
+            .before
+            .iter()
+            .map(|wire| &wire.id)
+            .filter(not_planned)
+            .cloned()
+            .collect();
         if around.everything {
-            let gone: Vec<_> = self
-                .live
-                .keys()
-                .filter(|id| !wires.contains_key(*id))
-                .cloned()
-                .collect();
-            for id in &gone {
-                self.forget(id);
-            }
+            gone.extend(self.live.keys().filter(not_planned).cloned());
+        }
+        let mut watch = Vec::new();
+        for id in gone {
+            let watched = self.forget(&id).is_some_and(|live| !live.targets.is_empty());
+            watch.extend(watched.then(|| WatchChange {
+                wire: id,
+                targets: Vec::new(),
+            }));
         }
         for (id, wire) in wires {
             let trouble = troubles.get(id);
             let failure = trouble.and_then(|trouble| trouble.failure.clone());
-            match (self.forget(id).map(|live| live.failure.is_none()), &failure) {
+            let before = self.forget(id);
+            match (before.as_ref().map(|live| live.failure.is_none()), &failure) {
                 (Some(true), Some(_)) => outcome.lost.push(id.clone()),
                 (Some(false), None) => outcome.restored.push(id.clone()),
                 _ => {}
@@ -428,15 +447,26 @@ impl<D: Datapath> Reconciler<D> {
             let places: Vec<Option<Place>> = laid.hosts.iter().enumerate().map(place).collect();
             self.by_index
                 .extend(places.iter().flatten().map(|place| (place.index, id.clone())));
+            let targets = targets(wire, &laid.layout.chains, &places, node.cookie());
+            if before.map_or(!targets.is_empty(), |before| before.targets != targets) {
+                watch.push(WatchChange {
+                    wire: id.clone(),
+                    targets: targets.clone(),
+                });
+            }
             let live = Live {
                 places,
                 parked: wire.branches.is_empty(),
                 failure,
+                targets,
             };
             if let Some(standing) = live.standing() {
                 self.standing[standing] += 1;
             }
             self.live.insert(id.clone(), live);
+        }
+        if !watch.is_empty() {
+            self.datapath.watch(watch);
         }
     }
 
@@ -514,6 +544,18 @@ fn stands(laid: &Laid<'_>, observed: &Observed) -> bool {
     client.is_some_and(|interface| interface.position.is_some())
 }
 
+/// The wires that cannot be made, for a workload of theirs is gone, and the ends there. Whatever else is in the way may not
+/// be for long.
+fn bereft(troubles: &Troubles) -> Vec<(WireId, usize)> {
+    let is_gone =
+        |failure: &WireFailure| matches!(failure.kind, FailureKind::NetnsGone | FailureKind::InterfaceGone);
+    let gone = troubles
+        .iter()
+        .filter(|(_, trouble)| trouble.failure.as_ref().is_some_and(is_gone));
+    gone.filter_map(|(id, trouble)| Some((id.clone(), trouble.end?)))
+        .collect()
+}
+
 /// Notes the wires that failed; whether there is another form to try.
 fn note_failures(
     scope: &NodeScope,
@@ -528,20 +570,36 @@ fn note_failures(
             continue;
         };
         any = true;
-        let stands = stands(&Laid::new(scope, wire), observed);
-        troubles
-            .entry(id.clone())
-            .and_modify(|trouble| {
+        let laid = Laid::new(scope, wire);
+        let stands = stands(&laid, observed);
+        let at = applied.failed_at.get(id);
+        let end = at.and_then(|at| laid.hosts.iter().position(|host| host == at));
+        let form = match end.and_then(|end| Beside::of(&laid, end)) {
+            Some(beside) => Form::Without(beside),
+            None if stands => Form::Parked,
+            None => Form::Gone,
+        };
+        let whole = matches!(form, Form::Without(_));
+        match troubles.entry(id.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(Trouble {
+                    form,
+                    end,
+                    failure: (!whole).then(|| failure(id, error)),
+                });
+            }
+            Entry::Occupied(mut entry) => {
+                let trouble = entry.get_mut();
                 trouble.form = match trouble.form {
-                    Form::Without(_) if stands => Form::Parked,
-                    _ => Form::Gone,
+                    Form::Without(_) => form,
+                    Form::Parked | Form::Gone => Form::Gone,
                 };
-                trouble.failure.get_or_insert_with(|| failure(id, error));
-            })
-            .or_insert_with(|| Trouble {
-                form: if stands { Form::Parked } else { Form::Gone },
-                failure: Some(failure(id, error)),
-            });
+                if !whole {
+                    trouble.end = trouble.end.or(end);
+                    trouble.failure.get_or_insert_with(|| failure(id, error));
+                }
+            }
+        }
     }
     any
 }

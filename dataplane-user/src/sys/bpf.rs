@@ -166,6 +166,15 @@ impl<K: Plain, V: Plain> Table<K, V> {
         })
     }
 
+    /// The same map by another descriptor.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+            copies: self.copies,
+            types: PhantomData,
+        })
+    }
+
     fn map_fd(&self) -> u32 {
         self.fd.as_raw_fd().unsigned_abs()
     }

@@ -4,6 +4,7 @@
 mod block;
 mod branches;
 mod circuits;
+mod failover;
 mod others;
 mod patrol;
 mod policies;

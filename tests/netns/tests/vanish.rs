@@ -82,13 +82,23 @@ fn an_endpoints_namespace_vanishes_and_its_service_goes_on_at_another() {
     goes.remove().unwrap();
     eventually(
         Duration::from_secs(5),
-        "the lost wires to stop forwarding",
+        "every wire to lead to the endpoint that stays",
         || {
-            let forwarding = api.wires()?.into_iter().filter(|wire| wire.forwarding).count();
-            Ok(forwarding == 3 - lost)
+            let wires = api.wires()?;
+            let there = wires.iter().filter(|wire| {
+                let mut branches = wire.branches.iter();
+                wire.forwarding && branches.all(|branch| branch.endpoint_name == "stays")
+            });
+            Ok(there.count() == 3)
         },
     )
     .unwrap();
+    for wire in &wires {
+        ping(&client, wire.endpoint[0], PingPlan::default())
+            .unwrap()
+            .assert_all_answered()
+            .unwrap();
+    }
     for wire in wires {
         api.close(wire.connection).unwrap();
     }
