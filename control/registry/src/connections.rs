@@ -27,6 +27,7 @@ impl Registry {
     /// Removes a connection with everything it has; the plan that its wire goes with.
     pub(crate) fn remove_connection(&mut self, id: &ConnectionId) -> Option<NodeGeneration> {
         let connection = self.tables.take_connection(id)?;
+        self.asked.remove(id);
         self.note_freed(&connection, None);
         let node = connection.client.node.clone();
         if self.forget_wait(&node, id) {
@@ -44,6 +45,7 @@ impl Registry {
     /// The node has made the wire. One that is parked stays DOWN, for its reason.
     pub(crate) fn wire_stands(&mut self, id: &ConnectionId) {
         self.confirm(id);
+        self.asked.remove(id);
         self.set_state(id, ConnectionState::Up);
         if let Some(connection) = self.tables.connections.get(id) {
             self.settled.push(Settled {

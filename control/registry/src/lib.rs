@@ -22,6 +22,7 @@ mod names;
 mod nodes;
 mod record;
 mod refusal;
+mod renames;
 mod request;
 mod restore;
 mod rollback;

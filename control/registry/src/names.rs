@@ -62,7 +62,7 @@ impl Held {
         hops.chain(std::iter::once(Self::at_server(&circuit.server)))
     }
 
-    fn of(connection: &Connection) -> BTreeSet<Self> {
+    pub(crate) fn of(connection: &Connection) -> BTreeSet<Self> {
         let client = &connection.client;
         let mut held: BTreeSet<Self> = connection.circuits().flat_map(Self::of_circuit).collect();
         held.insert(Self::made(&client.node, &client.netns, &client.interface));
@@ -76,11 +76,17 @@ impl Held {
     }
 }
 
+/// Most names of one namespace that are passed over because something else has them.
+const MAX_FOREIGN: usize = 64;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Names {
     taken: BTreeMap<IfName, ConnectionId>,
     /// Numbers in use of `nsm-N` and of `nse-N`.
     numbers: [Runs; 2],
+    /// Names of that form that something else had, as an agent told. Known for as long as a connection has a name here,
+    /// and found out again after a restart.
+    foreign: BTreeSet<IfName>,
 }
 
 /// Every interface name that a connection has.
@@ -141,6 +147,18 @@ impl InterfaceNames {
             "mechanism.parameters[name]",
             &format!("{}{number}", PREFIXES[kind]),
         )
+    }
+
+    /// Notes that something else has a name that a connection was given; false if so many are noted that choosing another
+    /// will not help.
+    pub(crate) fn avoid(&mut self, node: &NodeName, netns: &NetnsRef, name: &IfName) -> bool {
+        let Some(names) = self.places.get_mut(&Place::of(node, netns)) else {
+            return false;
+        };
+        if names.foreign.len() >= MAX_FOREIGN {
+            return false;
+        }
+        names.foreign.insert(name.clone())
     }
 
     /// Which connection an existing interface ends.
@@ -218,7 +236,8 @@ impl InterfaceNames {
                     return;
                 };
                 names.taken.remove(name);
-                if let Some((i, number)) = numbered(name) {
+                let foreign = names.foreign.contains(name);
+                if let Some((i, number)) = numbered(name).filter(|_| !foreign) {
                     names.numbers[i].remove(number);
                 }
                 if names.taken.is_empty() {

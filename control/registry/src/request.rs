@@ -193,6 +193,7 @@ impl Registry {
         })?;
         let (proposal, context) = self.grants(caller, service, &request)?;
         let interface = self.client_interface(caller, &request)?;
+        let asked = request.interface.is_some();
         let mut connection = Connection {
             mtu: self.mtu(&request, service),
             service: request.service,
@@ -234,7 +235,11 @@ impl Registry {
                 )
             },
         )?;
-        self.put_new(&way.choices, connection, &proposal)
+        let granted = self.put_new(&way.choices, connection, &proposal)?;
+        if asked {
+            self.asked.insert(granted.connection.id.clone());
+        }
+        Ok(granted)
     }
 
     /// Addresses and context of a new connection.

@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use tieline_model::{Connection, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring};
+use tieline_model::{
+    Connection, ConnectionState, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring,
+};
 
 use crate::{
     NodeState, Record, Registry, RegistryConfig, RestoreError, record::decode, silence::Silence,
@@ -41,6 +43,10 @@ impl Registry {
                 return conflict(format!("NetworkServiceEndpoint {missing} is not there"));
             }
         }
+        // Whether their clients asked for a name was not written down: they keep the one that they have.
+        let connections = registry.tables.connections.values();
+        let pending = connections.filter(|one| one.state == ConnectionState::Pending);
+        registry.asked = pending.map(|one| one.id.clone()).collect();
         // When they were last heard of was not written down.
         registry.silence = Silence::unknown(registry.nodes.keys());
         Ok(registry)

@@ -13,12 +13,15 @@ use crate::{NodeFailure, Refusal, Registry, Settled, WireFailureKind};
 const MAX_FAILED: usize = 8;
 
 impl Registry {
-    /// The node could not make the wire. A new one is tried elsewhere, or refused; one that was changed is led
-    /// elsewhere, or back; another is DOWN.
+    /// The node could not make the wire. Names that something else has are exchanged. A new wire is tried elsewhere, or
+    /// refused; one that was changed is led elsewhere, or back; another is DOWN.
     pub(crate) fn wire_failed(&mut self, failure: NodeFailure) {
         let Some(connection) = self.tables.connections.get(&failure.id).cloned() else {
             return;
         };
+        if self.rename(&connection, &failure) {
+            return;
+        }
         let blamed = self.blamed(&connection, &failure);
         if self.try_elsewhere(&connection, blamed) {
             return;

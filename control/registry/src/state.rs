@@ -39,6 +39,8 @@ pub struct Registry {
     pub(crate) awaiting: BTreeMap<NodeName, BTreeSet<(u64, ConnectionId)>>,
     pub(crate) awaited: BTreeMap<ConnectionId, u64>,
     pub(crate) silence: Silence,
+    /// Connections that have not stood yet and whose clients asked for the name of the interface.
+    pub(crate) asked: BTreeSet<ConnectionId>,
     dirty: BTreeSet<(Record, String)>,
     touched: BTreeMap<NodeName, Touched>,
     events: Vec<RegistryEvent>,
@@ -66,6 +68,7 @@ impl Registry {
             awaiting: BTreeMap::new(),
             awaited: BTreeMap::new(),
             silence: Silence::default(),
+            asked: BTreeSet::new(),
             dirty: BTreeSet::new(),
             touched: BTreeMap::new(),
             events: Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tieline_model::{Attachment, ConnectionState, Labels, Mtu, Object};
 
 use super::{Bench, T0, at, endpoint, endpoint_at, request, service, workload};
-use crate::{Code, NodeFailure, Refusal, RegistryEvent, WireFailureKind};
+use crate::{Caller, Code, NodeFailure, Refusal, RegistryEvent, WireFailureKind};
 
 fn server(connection: &tieline_model::Connection) -> &tieline_model::EndpointSide {
     &connection.main_circuit().unwrap().server
@@ -224,7 +224,9 @@ fn what_a_connection_keeps_for_life_is_refused_by_field() {
 fn a_first_set_up_that_fails_leaves_nothing() {
     let mut bench = Bench::new(vec![service("gold")]);
     let before = bench.registry.tables.clone();
-    let first = bench.request(T0, 1, request("c1", "gold")).unwrap().connection;
+    let mut asked = request("c1", "gold");
+    asked.interface = Some("nsm-1".parse().unwrap());
+    let first = bench.request(T0, 1, asked).unwrap().connection;
     let failure = NodeFailure {
         id: first.id.clone(),
         kind: WireFailureKind::NameTaken,
@@ -249,6 +251,59 @@ fn a_first_set_up_that_fails_leaves_nothing() {
         (&before.names, &before.connections)
     );
     assert!(!bench.store.keys().any(|key| key.starts_with("connection/")));
+}
+
+#[test]
+fn a_chosen_name_that_something_else_has_is_exchanged_and_not_chosen_again() {
+    let mut bench = Bench::new(vec![service("gold")]);
+    let taken = |id: &str, name: &str| NodeFailure {
+        id: id.parse().unwrap(),
+        kind: WireFailureKind::NameTaken,
+        field: "mechanism.parameters[name]".to_owned(),
+        value: name.to_owned(),
+        message: "an interface that is not ours has this name: choose another".to_owned(),
+    };
+    let interfaces = |bench: &Bench, id: &str| {
+        let connection = bench.registry.connection(&id.parse().unwrap()).unwrap();
+        let server = &connection.main_circuit().unwrap().server;
+        [&connection.client.interface, &server.interface].map(ToString::to_string)
+    };
+    bench.request(T0, 1, request("c1", "gold")).unwrap();
+    let effects = bench.ack(vec![taken("c1", "nsm-1")]);
+    assert!(effects.settled.is_empty(), "{effects:?}");
+    assert_eq!(
+        effects.node_changes.get("n1").unwrap().upsert.len(),
+        1,
+        "it is planned again"
+    );
+    let effects = bench.ack(vec![taken("c1", "nse-1")]);
+    assert!(effects.settled.is_empty(), "{effects:?}");
+    let effects = bench.ack(Vec::new());
+    assert!(effects.settled[0].result.is_ok());
+    assert_eq!(interfaces(&bench, "c1"), ["nsm-2", "nse-2"]);
+
+    bench.connect(1, "c2", "gold");
+    assert_eq!(
+        interfaces(&bench, "c2"),
+        ["nsm-3", "nse-3"],
+        "the taken ones are known"
+    );
+    bench.close(Caller::Operator, "c1").unwrap();
+    bench.connect(1, "c3", "gold");
+    assert_eq!(interfaces(&bench, "c3"), ["nsm-2", "nse-2"]);
+    // A wire that stands keeps its client's end, whatever its node says.
+    let effects = bench.ack(vec![taken("c3", "nsm-2")]);
+    assert!(effects.node_changes.is_empty());
+    assert_eq!(interfaces(&bench, "c3"), ["nsm-2", "nse-2"]);
+    for id in ["c2", "c3"] {
+        bench.close(Caller::Operator, id).unwrap();
+    }
+    bench.connect(1, "c4", "gold");
+    assert_eq!(
+        interfaces(&bench, "c4"),
+        ["nsm-1", "nse-1"],
+        "forgotten with the last wire there"
+    );
 }
 
 #[test]
