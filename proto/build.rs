@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "tieline/agent/v1/agent.proto",
     "tieline/admin/v1/admin.proto",
     "tieline/admin/v1/node.proto",
+    "tieline/domain/v1/domain.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

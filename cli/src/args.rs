@@ -312,6 +312,10 @@ mod tests {
             "tieline status --socket relative.sock",
             "tieline status --log-level info,x=chatty",
             "tieline up --http 127.0.0.1",
+            "tieline up --domain West",
+            "tieline control --domain east --peer west=",
+            "tieline control --domain east --peer west=127.0.0.1:80",
+            "tieline control --domain east --peer =unix:///x",
             "tieline completion powershellish",
         ] {
             assert_eq!(refused(line).exit_code(), i32::from(Exit::Usage.code()), "{line}");

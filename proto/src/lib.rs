@@ -5,6 +5,7 @@
 //! the session between control and the agents, and the operators' calls. Fields are only ever added.
 
 mod code;
+pub mod dial;
 pub mod label;
 pub mod lease;
 mod packages;

@@ -6,6 +6,8 @@ use clap::{Args, ValueEnum};
 use dataplane_common::limits::{DEFAULT_MAX_WIRES, MAX_WIRES};
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
+use tieline_control::PeerConfig;
+use tieline_model::RegistryDomain;
 
 use crate::input;
 
@@ -44,7 +46,9 @@ pub(crate) struct AgentArgs {
 #[command(after_help = "\
 Examples:
   tieline control
-  tieline control --prefix 10.200.0.0/16 --prefix fd00:200::/64")]
+  tieline control --prefix 10.200.0.0/16 --prefix fd00:200::/64
+  tieline control --domain east --peer west=unix:///run/west/control.sock
+                                                   NETWORKSERVICE@west is another control's")]
 pub(crate) struct ControlArgs {
     #[command(flatten)]
     pub(crate) plane: PlaneArgs,
@@ -101,6 +105,15 @@ pub(crate) struct PlaneArgs {
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = input::parse_lifetime)]
     #[serde(serialize_with = "duration")]
     pub(crate) node_lease: Duration,
+    /// The name that other registry domains know this control by; see docs/guide/domains.md
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) domain: Option<RegistryDomain>,
+    /// Another registry domain: NAME may ask for what is registered here; with NAME=ADDRESS, NETWORKSERVICE@NAME can be
+    /// requested here as well; may be repeated [default: none, domains ignore each other]
+    #[arg(long = "peer", value_name = "NAME[=ADDRESS]")]
+    #[serde(serialize_with = "peers")]
+    pub(crate) peers: Vec<PeerConfig>,
 }
 
 /// What both need.
@@ -168,6 +181,10 @@ impl Serialize for Http {
             None => serializer.serialize_str("off"),
         }
     }
+}
+
+fn peers<S: Serializer>(peers: &[PeerConfig], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(peers.iter().map(ToString::to_string))
 }
 
 fn duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

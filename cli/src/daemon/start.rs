@@ -89,6 +89,8 @@ fn control_config(
     };
     let millis = u64::try_from(plane.node_lease.as_millis()).unwrap_or(u64::MAX);
     config.registry.node_lease = Lease::from_millis(millis);
+    config.registry.domain.clone_from(&plane.domain);
+    config.peers.clone_from(&plane.peers);
     if !plane.prefixes.is_empty() {
         config.registry.default_prefixes.clone_from(&plane.prefixes);
     }

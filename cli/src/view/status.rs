@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use serde::Serialize;
-use tieline_proto::tieline::admin::v1::GetStatusResponse;
+use tieline_proto::tieline::admin::v1::{DomainStatus, GetStatusResponse};
 
 use super::{
     node::{NodeRow, NodeView},
@@ -23,6 +23,10 @@ pub(crate) struct ControlView {
     pub(crate) endpoints: u32,
     pub(crate) connections: u32,
     pub(crate) nodes: Vec<NodeRow>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) domain: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) domains: Vec<DomainRow>,
     #[serde(skip)]
     pub(crate) up_for: String,
 }
@@ -43,10 +47,60 @@ impl ControlView {
             endpoints: status.endpoints,
             connections: status.connections,
             nodes: status.nodes.into_iter().map(NodeRow::from).collect(),
+            domain: status.domain,
+            domains: status.domains.into_iter().map(DomainRow::from).collect(),
             up_for: age.map_or_else(String::new, |age| {
                 humantime::format_duration(std::time::Duration::from_secs(age)).to_string()
             }),
         }
+    }
+}
+
+/// Another registry domain.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct DomainRow {
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) address: String,
+    pub(crate) reached: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) error: String,
+    pub(crate) network_services: u32,
+    pub(crate) endpoints: u32,
+    pub(crate) connections: u32,
+}
+
+impl From<DomainStatus> for DomainRow {
+    fn from(status: DomainStatus) -> Self {
+        Self {
+            name: status.name,
+            address: status.address,
+            reached: status.reached,
+            error: status.error,
+            network_services: status.network_services,
+            endpoints: status.endpoints,
+            connections: status.connections,
+        }
+    }
+}
+
+impl DomainRow {
+    fn describe(&self) -> String {
+        let Self {
+            name,
+            network_services,
+            endpoints,
+            connections,
+            ..
+        } = self;
+        let reach = match (self.reached, self.address.is_empty()) {
+            (true, _) => "reached",
+            (false, false) => "away",
+            (false, true) => return format!("{name}: may ask, and is not asked"),
+        };
+        format!(
+            "{name}: {reach}, {network_services} services, {endpoints} endpoints, {connections} connections"
+        )
     }
 }
 
@@ -113,6 +167,15 @@ impl StatusView {
                 node.name
             ));
         }
+        let domains = self.control.iter().flat_map(|control| &control.domains);
+        for domain in domains.filter(|domain| !domain.reached && !domain.address.is_empty()) {
+            let DomainRow {
+                name, address, error, ..
+            } = domain;
+            advice.push(format!(
+                "registry domain {name} is away ({error}): wires to it go on, new requests are refused; look at its control at {address}"
+            ));
+        }
         if self
             .control
             .as_ref()
@@ -157,6 +220,7 @@ impl ControlView {
                 format!("{name}: {session}, {wires} wires, generation {applied_generation} of {planned_generation}")
             })
             .collect::<Vec<_>>();
+        let domains: Vec<String> = self.domains.iter().map(DomainRow::describe).collect();
         fields(&[
             ("Version", self.version.clone()),
             ("Up for", or_dash(&self.up_for)),
@@ -168,6 +232,8 @@ impl ControlView {
             ("Endpoints", self.endpoints.to_string()),
             ("Connections", self.connections.to_string()),
             ("Nodes", or_dash(&nodes.join("\n"))),
+            ("Domain", or_dash(&self.domain)),
+            ("Domains", or_dash(&domains.join("\n"))),
         ])
     }
 }

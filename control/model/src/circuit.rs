@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attachment, ConnectionId, EndpointName, IfName, MacAddr, NetnsRef, NodeName, Plumbing, TrafficSelector,
-    WiringName,
+    Attachment, ConnectionId, EndpointName, IfName, Invalid, MacAddr, NetnsRef, NodeName, Plumbing,
+    RegistryDomain, TrafficSelector, WiringName,
 };
 
 /// Which way an end of a segment faces.
@@ -30,6 +30,32 @@ pub fn derive_hop_mac(id: &ConnectionId, endpoint: &EndpointName, side: Side) ->
     let wire = fnv1a(FNV_OFFSET, id.as_str().as_bytes());
     let hop = fnv1a(fnv1a(wire, &[0xff]), endpoint.as_str().as_bytes());
     mac_from(hop, side)
+}
+
+/// The name of an interface that a connection of `domain` has at an endpoint of another one, where it is not known which
+/// numbers are free: `nse-` or `nsm-`, `x` and 40 bits.
+pub fn derive_interface(
+    domain: Option<&RegistryDomain>,
+    id: &ConnectionId,
+    endpoint: &EndpointName,
+    side: Side,
+) -> Result<IfName, Invalid> {
+    const LETTERS: [u8; 32] = *b"abcdefghijklmnopqrstuvwxyz234567";
+    let domain = domain.map_or("", RegistryDomain::as_str);
+    let parts = [domain, id.as_str(), endpoint.as_str()];
+    let hash = parts.iter().fold(FNV_OFFSET, |hash, part| {
+        fnv1a(fnv1a(hash, part.as_bytes()), &[0xff])
+    });
+    let mut rest = mix(hash);
+    let mut text = match side {
+        Side::Client => String::from("nsm-x"),
+        Side::Endpoint => String::from("nse-x"),
+    };
+    for _ in 0..8 {
+        text.push(char::from(LETTERS[usize::try_from(rest % 32).unwrap_or(0)]));
+        rest /= 32;
+    }
+    IfName::parse("interface", &text)
 }
 
 fn mac_from(hash: u64, side: Side) -> MacAddr {

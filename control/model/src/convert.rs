@@ -7,6 +7,7 @@ mod admin;
 mod agent;
 mod connection;
 mod context;
+mod domain;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,8 @@ use prost_types::Timestamp as ProtoTimestamp;
 
 pub use admin::endpoint_status;
 pub use agent::{connection_request, kept_endpoint, registration};
+pub use connection::addresses_from;
+pub use domain::{ranges_from, ranges_to};
 pub use registry::endpoint_url;
 
 use crate::{

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attachment, EndpointName, Invalid, Labels, NetnsRef, NodeName, Plumbing, ServiceName, Timestamp,
+    Attachment, EndpointName, Invalid, Labels, MachineId, NetnsRef, NodeName, Plumbing, RegistryDomain,
+    ServiceName, Timestamp,
     limits::{MAX_CGROUP_LEN, MAX_ENDPOINT_SERVICES},
 };
 
@@ -55,6 +56,8 @@ impl Workload {
 pub enum Owner {
     /// Declared by an operator.
     Operator,
+    /// Another registry domain, where it is registered or which registered it here.
+    Domain(RegistryDomain),
     /// Made by, or for, a workload.
     Workload {
         /// Its node.
@@ -72,6 +75,7 @@ impl Owner {
     #[must_use]
     pub fn admits(&self, caller: &Workload) -> bool {
         match self {
+            Self::Domain(_) => false,
             _ if caller.operator => true,
             Self::Operator => false,
             Self::Workload { node, netns, uid } => {
@@ -126,6 +130,20 @@ impl EndpointRegistration {
     pub fn services(&self) -> &BTreeMap<ServiceName, Labels> {
         &self.services
     }
+
+    /// The same under other names.
+    pub(crate) fn renamed(
+        self,
+        name: impl FnOnce(EndpointName) -> EndpointName,
+        service: impl Fn(ServiceName) -> ServiceName,
+    ) -> Self {
+        let services = self.services.into_iter();
+        Self {
+            name: name(self.name),
+            services: services.map(|(name, labels)| (service(name), labels)).collect(),
+            ..self
+        }
+    }
 }
 
 fn check_services(services: &BTreeMap<ServiceName, Labels>) -> Result<(), Invalid> {
@@ -166,6 +184,8 @@ pub struct NetworkServiceEndpoint {
     attested: Labels,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     draining: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    machine: Option<MachineId>,
 }
 
 impl NetworkServiceEndpoint {
@@ -189,6 +209,7 @@ impl NetworkServiceEndpoint {
             plumbing: None,
             attested: Labels::default(),
             draining: false,
+            machine: None,
         })
     }
 
@@ -219,6 +240,7 @@ impl NetworkServiceEndpoint {
             plumbing,
             attested: caller.labels.clone(),
             draining: false,
+            machine: None,
         }
     }
 
@@ -246,6 +268,64 @@ impl NetworkServiceEndpoint {
     pub fn with_draining(mut self, draining: bool) -> Self {
         self.draining = draining;
         self
+    }
+
+    /// The same, on this machine; `None`: nobody knows.
+    #[must_use]
+    pub fn with_machine(mut self, machine: Option<MachineId>) -> Self {
+        self.machine = machine;
+        self
+    }
+
+    /// The same, there on its node.
+    #[must_use]
+    pub fn with_attachment(mut self, attachment: Attachment) -> Self {
+        self.attachment = attachment;
+        self
+    }
+
+    /// The same as the domain that it is registered in knows it.
+    #[must_use]
+    pub fn in_its_domain(self) -> Self {
+        let services = self.services.into_iter();
+        Self {
+            name: self.name.local(),
+            services: services.map(|(name, labels)| (name.local(), labels)).collect(),
+            ..self
+        }
+    }
+
+    /// The same, on this node.
+    #[must_use]
+    pub fn with_node(mut self, node: NodeName) -> Self {
+        self.node = node;
+        self
+    }
+
+    /// The same as it is known outside of `domain`, where it is registered.
+    #[must_use]
+    pub fn in_domain(self, domain: &RegistryDomain) -> Self {
+        let services = self.services.into_iter();
+        Self {
+            name: self.name.in_domain(domain),
+            services: services
+                .map(|(name, labels)| (name.in_domain(domain), labels))
+                .collect(),
+            expires: None,
+            owner: Owner::Domain(domain.clone()),
+            ..self
+        }
+    }
+
+    /// The same, registered here by `domain`, which keeps its lease and has the node.
+    #[must_use]
+    pub fn kept_by_domain(self, domain: &RegistryDomain) -> Self {
+        Self {
+            node: self.node.in_domain(domain),
+            expires: None,
+            owner: Owner::Domain(domain.clone()),
+            ..self
+        }
     }
 
     /// The same, first registered at `at`.
@@ -300,7 +380,7 @@ impl NetworkServiceEndpoint {
     /// Whether its node keeps it for as long as it is there.
     #[must_use]
     pub fn is_kept_by_node(&self) -> bool {
-        self.expires.is_none() && !self.is_declared()
+        self.expires.is_none() && matches!(self.owner, Owner::Workload { .. })
     }
 
     /// Whose it is.
@@ -319,6 +399,18 @@ impl NetworkServiceEndpoint {
     #[must_use]
     pub fn attested(&self) -> &Labels {
         &self.attested
+    }
+
+    /// The machine that it is on, if that is known.
+    #[must_use]
+    pub fn machine(&self) -> Option<&MachineId> {
+        self.machine.as_ref()
+    }
+
+    /// Whether another domain keeps its lease.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.owner, Owner::Domain(_))
     }
 
     /// Whether an operator drains it: it gets nothing new, and what it has is moved.

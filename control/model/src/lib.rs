@@ -11,10 +11,12 @@ mod connection;
 mod context;
 pub mod convert;
 mod dns;
+mod domain;
 mod endpoint;
 mod invalid;
 mod labels;
 pub mod limits;
+mod machine;
 mod name;
 mod net;
 mod object;
@@ -34,14 +36,17 @@ mod wire;
 mod wiring;
 pub mod yaml;
 
-pub use circuit::{Branch, Circuit, EndpointSide, HopEnd, HopSide, Side, derive_hop_mac, derive_mac};
+pub use circuit::{
+    Branch, Circuit, EndpointSide, HopEnd, HopSide, Side, derive_hop_mac, derive_interface, derive_mac,
+};
 pub use connection::{Before, ClientSide, Connection, ConnectionState, Path, PathSegment};
 pub use context::{Context, ContextRequest, DNS_KEY, DNS_VALUE, ExtraPrefixRequest};
 pub use dns::DnsConfig;
 pub use endpoint::{EndpointRegistration, NetworkServiceEndpoint, Owner, PLUMBING_LABEL, Workload};
 pub use invalid::Invalid;
 pub use labels::Labels;
-pub use name::{ConnectionId, DomainName, EndpointName, NodeName, ServiceName, WiringName};
+pub use machine::MachineId;
+pub use name::{ConnectionId, DomainName, EndpointName, NodeName, RegistryDomain, ServiceName, WiringName};
 pub use net::{Attachment, IfName, MacAddr, Mtu, Neighbour, NetnsId, NetnsRef, Route};
 pub use object::{Object, ObjectKind};
 pub use plumbing::Plumbing;

@@ -28,6 +28,8 @@ pub const MAX_DESTINATIONS: usize = 64;
 pub const MAX_WEIGHT: u32 = 1_000_000;
 /// The most prefixes, and the most excluded prefixes, of a service or a request.
 pub const MAX_PREFIXES: usize = 64;
+/// The most ranges of addresses that one registry domain tells another not to give.
+pub const MAX_ADDRESS_RANGES: usize = 65_536;
 /// The most routes for one side of a wire.
 pub const MAX_ROUTES: usize = 128;
 /// The most addresses that a request may name for one side.

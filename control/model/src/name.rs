@@ -12,18 +12,30 @@ use crate::{
 const NAME_RULE: &str = "a name is parts of a-z, 0-9 and \"-\", joined by \".\"; a part begins and ends with a \
                          letter or digit and has at most 63 characters, the name at most 253";
 
+/// A name, or a name in another registry domain: `NAME@DOMAIN`.
 fn check_name(field: &str, value: &str) -> Result<(), Invalid> {
-    if let Some((_, domain)) = value.split_once('@') {
-        let rule = if domain.is_empty() {
-            "the registry domain after \"@\" is empty: leave out the \"@\"".to_owned()
-        } else {
-            format!(
-                "names in another registry domain (\"{domain}\") are not supported yet: leave out \"@{domain}\""
-            )
-        };
-        return Err(Invalid::new(field, value, rule));
-    }
-    check_dns_name(field, value)
+    let (name, domain) = match value.split_once('@') {
+        None => (value, None),
+        Some((_, "")) => {
+            let rule = "the registry domain after \"@\" is empty: leave out the \"@\"";
+            return Err(Invalid::new(field, value, rule));
+        }
+        Some((name, domain)) => (name, Some(domain)),
+    };
+    let whole = |invalid: Invalid| Invalid {
+        value: value.to_owned(),
+        ..invalid
+    };
+    check_dns_name(field, name).map_err(whole)?;
+    domain
+        .map_or(Ok(()), |domain| check_dns_name(field, domain))
+        .map_err(|invalid| Invalid {
+            rule: format!(
+                "after \"@\" comes a registry domain, whose {}",
+                NAME_RULE.replacen("a name", "name", 1)
+            ),
+            ..whole(invalid)
+        })
 }
 
 fn check_dns_name(field: &str, value: &str) -> Result<(), Invalid> {
@@ -96,8 +108,38 @@ macro_rules! text_type {
     };
 }
 
+macro_rules! in_domains {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// The registry domain that it is in; `None`: this one.
+            #[must_use]
+            pub fn domain(&self) -> Option<&str> {
+                self.0.split_once('@').map(|(_, domain)| domain)
+            }
+
+            /// The name in its own domain.
+            #[must_use]
+            pub fn local(&self) -> Self {
+                Self(self.0.split('@').next().unwrap_or_default().to_owned())
+            }
+
+            /// The name of what is called so in `domain`.
+            #[must_use]
+            pub fn in_domain(&self, domain: &RegistryDomain) -> Self {
+                Self(format!("{}@{domain}", self.local()))
+            }
+        }
+    )*};
+}
+
+in_domains!(ServiceName, EndpointName, NodeName, WiringName);
+
 text_type!(
-    /// Name of a NetworkService. A `@domain` suffix names another registry domain and is refused.
+    /// Name of a registry domain: another control and what is registered there.
+    RegistryDomain, "domain", check_dns_name
+);
+text_type!(
+    /// Name of a NetworkService, `NAME` or `NAME@DOMAIN`.
     ServiceName, "network_service", check_name
 );
 text_type!(
@@ -150,12 +192,22 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_another_domain_is_refused_with_a_rule_that_says_so() {
-        let error = "gold@floating".parse::<ServiceName>().unwrap_err();
-        assert!(
-            error.rule.contains("\"floating\"") && error.rule.contains("not supported yet"),
-            "{error}"
+    fn a_name_may_be_in_another_domain() {
+        let name: ServiceName = "gold@floating.example".parse().unwrap();
+        assert_eq!(
+            (name.domain(), name.local().as_str()),
+            (Some("floating.example"), "gold")
         );
+        let domain = "west".parse().unwrap();
+        assert_eq!(name.in_domain(&domain).as_str(), "gold@west");
+        assert_eq!("gold".parse::<ServiceName>().unwrap().domain(), None);
+        for bad in ["gold@", "@west", "gold@West", "gold@a@b", "gold@a b"] {
+            let error = bad.parse::<EndpointName>().unwrap_err();
+            assert_eq!(
+                (error.field.as_str(), error.value.as_str()),
+                ("network_service_endpoint_name", bad)
+            );
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{Connection, Labels, NetworkService, NetworkServiceEndpoint, Payload};
 
-/// Which services a Find is about. What is `None` or empty matches any.
+/// Which services of one registry domain a Find is about. What is `None` or empty matches any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceQuery {
     /// Equal name.
@@ -17,14 +17,16 @@ impl ServiceQuery {
     /// Whether `service` is among them.
     #[must_use]
     pub fn matches(&self, service: &NetworkService) -> bool {
-        self.name
-            .as_deref()
-            .is_none_or(|name| name == service.name().as_str())
+        self.domain() == service.name().domain()
+            && self
+                .name
+                .as_deref()
+                .is_none_or(|name| name == service.name().as_str())
             && self.payload.is_none_or(|payload| payload == service.payload())
     }
 }
 
-/// Which endpoints a Find is about. What is `None` or empty matches any.
+/// Which endpoints of one registry domain a Find is about. What is `None` or empty matches any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointQuery {
     /// Equal name.
@@ -48,9 +50,11 @@ impl EndpointQuery {
                 .get(service.as_str())
                 .is_some_and(|has| has.contains(labels))
         };
-        self.name
-            .as_deref()
-            .is_none_or(|name| name == endpoint.name().as_str())
+        self.domain() == endpoint.name().domain()
+            && self
+                .name
+                .as_deref()
+                .is_none_or(|name| name == endpoint.name().as_str())
             && self.services.iter().all(offers)
             && self.labels.iter().all(labelled)
             && crate::convert::endpoint_url(endpoint.attachment()).contains(&self.url)

@@ -36,6 +36,9 @@ pub struct ConnectionRequest {
     pub dst_routes: Vec<Route>,
     /// Addresses that the client cannot use.
     pub excluded_prefixes: Vec<IpNet>,
+    /// Addresses at the client and at the endpoint that the domain of the service has reserved for it; `None`: the service
+    /// is of this domain, or the connection has its addresses.
+    pub reserved: Option<[Vec<IpAddr>; 2]>,
     /// What it wants of the rest.
     pub context: ContextRequest,
     /// Hardware addresses that the client expects, at its own and at the endpoint's end.
@@ -65,6 +68,7 @@ impl ConnectionRequest {
             src_routes: Vec::new(),
             dst_routes: Vec::new(),
             excluded_prefixes: Vec::new(),
+            reserved: None,
             context: ContextRequest::default(),
             macs: [None, None],
             expires: None,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DnsConfig, Invalid, Labels, MatchSelector, Mtu, ServiceName, ServiceSelector,
+    DnsConfig, Invalid, Labels, MatchSelector, Mtu, RegistryDomain, ServiceName, ServiceSelector,
     limits::{MAX_DESTINATIONS, MAX_DNS_CONFIGS, MAX_MATCHES, MAX_PREFIXES, MAX_ROUTES, MAX_WEIGHT},
     text::word_form,
 };
@@ -164,6 +164,15 @@ impl NetworkService {
             mtu: None,
             routes: Vec::new(),
             dns: Vec::new(),
+        }
+    }
+
+    /// The same as it is known outside of `domain`, where it is registered.
+    #[must_use]
+    pub fn in_domain(self, domain: &RegistryDomain) -> Self {
+        Self {
+            name: self.name.in_domain(domain),
+            ..self
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Invalid, Operator, Requirement, Selector, ServiceName, TrafficSelector, WiringName,
+    Invalid, Operator, RegistryDomain, Requirement, Selector, ServiceName, TrafficSelector, WiringName,
     limits::{MAX_DESTINATIONS, MAX_PRIORITY, MAX_TARGETS, MAX_TRAFFIC, MAX_WEIGHT},
     service::check_count,
     text::text_form,
@@ -101,6 +101,20 @@ pub struct NetworkServiceWiring {
 }
 
 impl NetworkServiceWiring {
+    /// The same as it is known outside of `domain`, whose rule it is.
+    #[must_use]
+    pub fn in_domain(mut self, domain: &RegistryDomain) -> Self {
+        self.name = self.name.in_domain(domain);
+        for target in &mut self.target {
+            *target = target.in_domain(domain);
+        }
+        let source = self.source.source_service.as_mut();
+        if let Some(source) = source.filter(|source| source.service.domain().is_none()) {
+            source.service = source.service.in_domain(domain);
+        }
+        self
+    }
+
     /// A wiring of all traffic for `target` to `route`, of which there is at least one each.
     pub fn new(name: WiringName, target: Vec<ServiceName>, route: Vec<WiringRoute>) -> Result<Self, Invalid> {
         check_count("target", target.len(), MAX_TARGETS)?;

@@ -15,6 +15,7 @@ use tieline_planner::{Finding, analyse_services, check_wirings};
 use crate::{
     Applied, ApplyAction, ChangeKind, NodeGeneration, Outcome, Record, Refusal, Registry, RegistryEvent,
     endpoints::foreign,
+    foreign::{check_local, check_object},
 };
 
 const DEFAULT_PREFIXES: &str = "the default prefixes";
@@ -69,6 +70,7 @@ impl Registry {
                 let rule = format!("this {} is given twice: keep one", object.kind());
                 return Err(Invalid::new(format!("objects[{i}].name"), object.name(), rule).into());
             }
+            check_object(&format!("objects[{i}]"), object)?;
             match object {
                 Object::NetworkService(service) => drop(services.insert(service.name().clone(), service)),
                 Object::NetworkServiceEndpoint(endpoint) => self.check_declared(endpoint)?,
@@ -122,7 +124,9 @@ impl Registry {
         changed: &BTreeMap<ServiceName, &NetworkService>,
     ) -> Result<(), Refusal> {
         let kept = self.tables.services().values().map(AsRef::as_ref);
-        let kept = kept.filter(|service| !changed.contains_key(service.name()));
+        // Another domain gives addresses of its own services.
+        let kept =
+            kept.filter(|service| service.name().domain().is_none() && !changed.contains_key(service.name()));
         let mut all: BTreeMap<IpNet, (String, String)> = BTreeMap::new();
         for (i, prefix) in self.config.default_prefixes.iter().enumerate() {
             all.insert(
@@ -229,7 +233,7 @@ impl Registry {
     }
 
     /// Puts an object; the connections that it may concern.
-    fn put_object(&mut self, now: Timestamp, object: &Object) -> BTreeSet<ConnectionId> {
+    pub(crate) fn put_object(&mut self, now: Timestamp, object: &Object) -> BTreeSet<ConnectionId> {
         if self.action(object) == ApplyAction::Unchanged {
             return BTreeSet::new();
         }
@@ -245,12 +249,14 @@ impl Registry {
             Object::NetworkServiceEndpoint(endpoint) => {
                 let old = self.tables.endpoints().get(endpoint.name());
                 let since = old.map_or(now, |old| old.registered_at());
-                self.put_endpoint(endpoint.clone().since(since))
+                let machine = self.machine_of(endpoint.node());
+                self.put_endpoint(endpoint.clone().since(since).with_machine(machine))
             }
             Object::NetworkServiceWiring(wiring) => {
                 let old = self.tables.wirings().get(wiring.name()).cloned();
                 let wiring = Arc::new(wiring.clone());
                 self.touch_record(Record::Wiring, wiring.name());
+                self.tell_wiring(ChangeKind::Update, &wiring);
                 let mut concerned = self.of_targets(&wiring);
                 concerned.extend(old.into_iter().flat_map(|old| self.of_targets(&old)));
                 self.tables.inventory.put_wiring(wiring);
@@ -259,7 +265,7 @@ impl Registry {
         }
     }
 
-    fn of_targets(&self, wiring: &NetworkServiceWiring) -> BTreeSet<ConnectionId> {
+    pub(crate) fn of_targets(&self, wiring: &NetworkServiceWiring) -> BTreeSet<ConnectionId> {
         let ids = wiring
             .target()
             .iter()
@@ -269,6 +275,8 @@ impl Registry {
 
     /// Removes an object. A service with connections stays; the connections of an endpoint are moved.
     pub(crate) fn delete(&mut self, kind: ObjectKind, name: &str) -> Result<Vec<NodeGeneration>, Refusal> {
+        let domain = name.split_once('@').map(|(_, domain)| domain);
+        check_local("name".to_owned(), name, domain)?;
         match kind {
             ObjectKind::NetworkService => self.delete_service(&ServiceName::parse("name", name)?),
             ObjectKind::NetworkServiceEndpoint => {
@@ -290,13 +298,19 @@ impl Registry {
             name: name.to_string(),
         })?;
         self.touch_record(Record::Wiring, name);
+        self.tell_wiring(ChangeKind::Delete, &wiring);
         let concerned = self.of_targets(&wiring);
         self.replan(concerned.clone());
         Ok(self.plans_of(&concerned))
     }
 
-    fn delete_service(&mut self, name: &ServiceName) -> Result<Vec<NodeGeneration>, Refusal> {
-        let connections = self.connections_of_service(name);
+    pub(crate) fn delete_service(&mut self, name: &ServiceName) -> Result<Vec<NodeGeneration>, Refusal> {
+        let reserved = self
+            .tables
+            .reservations
+            .values()
+            .filter(|one| one.service == *name);
+        let connections = self.connections_of_service(name) + reserved.count();
         if connections > 0 {
             return Err(Refusal::ServiceInUse {
                 name: name.to_string(),
@@ -320,5 +334,6 @@ impl Registry {
 fn as_declared(new: &NetworkServiceEndpoint, old: &NetworkServiceEndpoint) -> NetworkServiceEndpoint {
     new.clone()
         .since(old.registered_at())
+        .with_machine(old.machine().cloned())
         .with_draining(old.is_draining())
 }

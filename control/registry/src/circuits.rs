@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tieline_model::{
     Attachment, Circuit, ConnectionId, EndpointName, EndpointSide, HopEnd, HopSide, IfName, NetnsRef,
-    NetworkServiceEndpoint, NodeName, Plumbing, Side, derive_hop_mac, derive_mac,
+    NetworkServiceEndpoint, Plumbing, Side, derive_hop_mac, derive_interface, derive_mac,
 };
 
 use crate::{Refusal, Registry, names::Held};
@@ -83,7 +83,7 @@ impl Draft<'_> {
                 Plumbing::Transparent => derive_hop_mac(id, function.name(), side),
                 Plumbing::Gateway | Plumbing::Endpoint => derive_mac(id, side),
             };
-            let interface = self.name(function.node(), netns, side)?;
+            let interface = self.name(function, netns, side)?;
             Ok::<_, Refusal>(HopEnd { interface, mac })
         };
         Ok(HopSide {
@@ -106,7 +106,7 @@ impl Draft<'_> {
         let (interface, mac) = match endpoint.attachment() {
             Attachment::Interface(name) => (name.clone(), None),
             Attachment::Netns(netns) => {
-                let name = self.name(endpoint.node(), netns, Side::Endpoint)?;
+                let name = self.name(endpoint, netns, Side::Endpoint)?;
                 (name, Some(derive_mac(self.id, Side::Endpoint)))
             }
         };
@@ -118,9 +118,19 @@ impl Draft<'_> {
         })
     }
 
-    fn name(&mut self, node: &NodeName, netns: &NetnsRef, side: Side) -> Result<IfName, Refusal> {
-        let names = &self.registry.tables.names;
-        let name = names.first_free(node, netns, side, &self.held)?;
+    fn name(
+        &mut self,
+        endpoint: &NetworkServiceEndpoint,
+        netns: &NetnsRef,
+        side: Side,
+    ) -> Result<IfName, Refusal> {
+        let (registry, node) = (self.registry, endpoint.node());
+        let name = if endpoint.is_foreign() {
+            // Which numbers are free in its namespace is known in its own domain.
+            derive_interface(registry.config.domain.as_ref(), self.id, endpoint.name(), side)?
+        } else {
+            registry.tables.names.first_free(node, netns, side, &self.held)?
+        };
         self.held.insert(Held::made(node, netns, &name));
         Ok(name)
     }

@@ -1,11 +1,13 @@
 //! What the registry is told, and what it answers.
 
+use std::collections::BTreeSet;
+
 use tieline_model::{
-    Connection, ConnectionId, ConnectionRequest, EndpointName, EndpointRegistration, NetworkServiceEndpoint,
-    NodeName, Object, ObjectKind, Timestamp, Workload,
+    Connection, ConnectionId, ConnectionRequest, EndpointName, EndpointRegistration, MachineId,
+    NetworkServiceEndpoint, NodeName, Object, ObjectKind, RegistryDomain, Timestamp, Workload,
 };
 
-use crate::Move;
+use crate::{Move, Offer, Reservation, ReservationRequest, Unknown};
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,33 @@ pub enum Command {
         /// Endpoints that are gone.
         endpoints_gone: Vec<EndpointName>,
     },
+    /// Another domain says what is registered there. Answer: [`Reply::Done`].
+    Import {
+        /// The domain.
+        domain: RegistryDomain,
+        /// What it says.
+        offers: Vec<Offer>,
+        /// Whether that is everything that there is.
+        whole: bool,
+    },
+    /// Another domain wants addresses for one of its connections. Answer: [`Reply::Reserved`].
+    Reserve(Box<ReservationRequest>),
+    /// Another domain registers an endpoint of its own. Answer: [`Reply::Done`].
+    RegisterForeign {
+        /// The domain.
+        domain: RegistryDomain,
+        /// The endpoint, with its node there.
+        endpoint: Box<NetworkServiceEndpoint>,
+    },
+    /// Another domain names everything that it has of this one. Answer: [`Reply::Held`].
+    Hold {
+        /// The domain.
+        domain: RegistryDomain,
+        /// Its connections.
+        connections: BTreeSet<ConnectionId>,
+        /// The endpoints that it registered.
+        endpoints: BTreeSet<EndpointName>,
+    },
     /// A node saw a wire change by itself. Answer: [`Reply::Done`].
     Observe {
         /// The node.
@@ -130,6 +159,8 @@ pub struct NodeHello {
     pub attach_backend: String,
     /// How many wires the node can hold.
     pub max_wires: u32,
+    /// The machine that it is on, if the agent knows.
+    pub machine: Option<MachineId>,
 }
 
 /// A wire that an agent could not make.
@@ -199,6 +230,10 @@ pub enum Reply {
     Connection(Box<Granted>),
     /// The node's plan.
     Node(NodeGeneration),
+    /// Addresses for another domain.
+    Reserved(Box<Reservation>),
+    /// What another domain does not have.
+    Held(Unknown),
     /// It is done; if wires went, these plans carry it out.
     Done(Vec<NodeGeneration>),
 }

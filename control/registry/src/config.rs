@@ -1,7 +1,7 @@
 //! What an operator may set.
 
 use ipnet::IpNet;
-use tieline_model::{Lease, Mtu};
+use tieline_model::{Lease, Mtu, RegistryDomain};
 
 use crate::Refusal;
 
@@ -19,8 +19,10 @@ pub struct RegistryConfig {
     /// The longest lifetime of a registration without refresh.
     pub max_endpoint_lease: Lease,
     /// How long a node may be silent before what it keeps ends: connections and registrations that live as long as their
-    /// workloads are there.
+    /// workloads are there. Another domain may be silent for as long.
     pub node_lease: Lease,
+    /// The name that this registry goes by in others; `None`: it has none, and has nothing of others.
+    pub domain: Option<RegistryDomain>,
     /// The MTU of wires that nobody asks another for.
     pub default_mtu: Mtu,
 }
@@ -41,6 +43,7 @@ impl RegistryConfig {
             default_endpoint_lease: Lease::from_secs(60),
             max_endpoint_lease: Lease::from_secs(24 * 60 * 60),
             node_lease: Lease::from_secs(5 * 60),
+            domain: None,
             default_mtu: Mtu::parse("default_mtu", 1500)?,
         })
     }

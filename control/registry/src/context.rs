@@ -14,6 +14,7 @@ use crate::{
 };
 
 const FIELD_SRC_ROUTES: &str = "connection.context.ip_context.src_routes";
+const FIELD_EXTRA_REQUEST: &str = "connection.context.ip_context.extra_prefix_request";
 const FIELD_DNS: &str = "connection.context.dns_context.configs";
 
 /// For whom a context is made.
@@ -43,6 +44,10 @@ impl Registry {
         check_dns(dns, of.service, has)?;
         let others: Vec<&Connection> = self.others(of.caller, &of.request.id).collect();
         check_routes(&of.request.src_routes, &others)?;
+        if let (Some(domain), false) = (of.service.name().domain(), extra_requests.is_empty()) {
+            let rule = format!("registry domain \"{domain}\" gives addresses, but no prefixes: leave it out");
+            return Err(Invalid::new(FIELD_EXTRA_REQUEST, "", rule).into());
+        }
         let wanted = Wanted {
             service: of.service.name().as_str(),
             prefixes: self.prefixes_of(of.service),
@@ -80,14 +85,21 @@ impl Registry {
         let named = named
             .chain(&request.excluded_prefixes)
             .chain(&self.config.excluded_prefixes);
-        let others = self.others(caller, &request.id);
-        // Its other wires lead there. A default route leads to what nothing else does.
-        let reached =
-            others.flat_map(|other| reached(other).chain(other.context.extra_prefixes.iter().copied()));
         named
             .copied()
-            .chain(reached.filter(|prefix| prefix.prefix_len() > 0))
+            .chain(self.led_to_by_others(caller, &request.id))
             .collect()
+    }
+
+    /// Where a client's other wires lead. A default route leads to what nothing else does.
+    pub(crate) fn led_to_by_others(
+        &self,
+        caller: &Workload,
+        id: &ConnectionId,
+    ) -> impl Iterator<Item = IpNet> {
+        let others = self.others(caller, id);
+        let led = others.flat_map(|other| reached(other).chain(other.context.extra_prefixes.iter().copied()));
+        led.filter(|prefix| prefix.prefix_len() > 0)
     }
 
     /// Gives connections what their service has for them now.

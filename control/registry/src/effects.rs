@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tieline_model::{Connection, ConnectionId, NetworkService, NetworkServiceEndpoint, NodeName};
+use tieline_model::{
+    Connection, ConnectionId, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring, NodeName,
+};
 use tieline_planner::Delta;
 
 use crate::Refusal;
@@ -47,6 +49,8 @@ pub enum RegistryEvent {
     Service(ChangeKind, Arc<NetworkService>),
     /// An endpoint was registered, refreshed, changed or removed.
     Endpoint(ChangeKind, Arc<NetworkServiceEndpoint>),
+    /// A wiring was created, changed or removed.
+    Wiring(ChangeKind, Arc<NetworkServiceWiring>),
     /// A connection was made, changed or removed.
     Connection(ChangeKind, Arc<Connection>),
 }

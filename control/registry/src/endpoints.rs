@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use tieline_model::{
-    Attachment, ConnectionId, EndpointName, EndpointRegistration, NetworkServiceEndpoint, Owner, Rebalance,
-    ServiceName, Timestamp, Workload,
+    Attachment, ConnectionId, EndpointName, EndpointRegistration, Invalid, NetworkServiceEndpoint, Owner,
+    Rebalance, ServiceName, Timestamp, Workload,
 };
 
 use crate::{
     Caller, ChangeKind, Move, NodeGeneration, Record, Refusal, Registry, RegistryEvent,
-    command::granted_until,
+    command::granted_until, foreign::check_local,
 };
 
 impl Registry {
@@ -28,6 +28,7 @@ impl Registry {
                 value: name.to_string(),
             });
         }
+        check_one_domain(&registration)?;
         let existing = self.tables.endpoints().get(registration.name());
         if let Some(existing) = existing.filter(|one| one.is_declared() || !one.owner().admits(caller)) {
             return Err(foreign(existing));
@@ -40,7 +41,8 @@ impl Registry {
         let until = || granted_until("endpoint.expiration_time", asked, now, default, most);
         let expires = (!registration.kept_by_node).then(until).transpose()?;
         let since = existing.map_or(now, |one| one.registered_at());
-        let endpoint = NetworkServiceEndpoint::registered(registration, caller, since, expires);
+        let endpoint = NetworkServiceEndpoint::registered(registration, caller, since, expires)
+            .with_machine(self.machine_of(&caller.node));
         let concerned = self.put_endpoint(endpoint.clone());
         self.replan(concerned);
         Ok(endpoint)
@@ -64,6 +66,12 @@ impl Registry {
     pub(crate) fn put_endpoint(&mut self, endpoint: NetworkServiceEndpoint) -> BTreeSet<ConnectionId> {
         let old = self.tables.endpoints().get(endpoint.name()).cloned();
         let drained = old.as_ref().is_some_and(|old| old.is_draining());
+        // That of another domain is drained there.
+        let drained = if endpoint.is_foreign() && endpoint.name().domain().is_some() {
+            endpoint.is_draining()
+        } else {
+            drained
+        };
         let endpoint = Arc::new(endpoint.with_draining(drained));
         self.touch_record(Record::Endpoint, endpoint.name());
         self.tell(RegistryEvent::Endpoint(ChangeKind::Update, Arc::clone(&endpoint)));
@@ -98,6 +106,7 @@ impl Registry {
 
     /// Drains an endpoint, or takes it back; the connections that are moved.
     pub(crate) fn drain(&mut self, name: &EndpointName, draining: bool) -> Result<Vec<Move>, Refusal> {
+        check_local("name".to_owned(), name.as_str(), name.domain())?;
         let Some(old) = self.tables.endpoints().get(name).cloned() else {
             return Err(Refusal::UnknownEndpoint {
                 name: name.to_string(),
@@ -106,6 +115,7 @@ impl Registry {
         if old.is_draining() != draining {
             let endpoint = Arc::new(NetworkServiceEndpoint::clone(&old).with_draining(draining));
             self.touch_record(Record::Endpoint, name);
+            self.tell(RegistryEvent::Endpoint(ChangeKind::Update, Arc::clone(&endpoint)));
             self.tables.put_endpoint(Arc::clone(&endpoint));
             let concerned = self.concerned(Some(&old), Some(&endpoint));
             self.replan(concerned);
@@ -171,10 +181,32 @@ impl Registry {
     }
 }
 
+/// An endpoint is registered in one domain, with what it offers there.
+fn check_one_domain(registration: &EndpointRegistration) -> Result<(), Invalid> {
+    let domain = registration.name().domain();
+    let other = registration
+        .services()
+        .keys()
+        .enumerate()
+        .find(|(_, service)| service.domain() != domain);
+    let Some((i, service)) = other else {
+        return Ok(());
+    };
+    let rule = match domain {
+        Some(domain) => {
+            format!("the endpoint is registered in domain \"{domain}\": so is what it offers there")
+        }
+        None => "the endpoint is registered in this domain: register it again for another one".to_owned(),
+    };
+    let field = format!("endpoint.network_service_names[{i}]");
+    Err(Invalid::new(field, service.as_str(), rule))
+}
+
 /// The refusal to touch somebody else's endpoint.
 pub(crate) fn foreign(endpoint: &NetworkServiceEndpoint) -> Refusal {
     let owner = match endpoint.owner() {
         Owner::Operator => "an operator, who declared it".to_owned(),
+        Owner::Domain(domain) => format!("registry domain {domain}"),
         Owner::Workload { node, netns, uid } => format!("user {uid} in {netns} on node {node}"),
     };
     Refusal::ForeignEndpoint {

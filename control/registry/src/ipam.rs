@@ -203,6 +203,22 @@ impl Addresses {
         })
     }
 
+    /// Addresses that the domain of the service gave.
+    pub(crate) fn take_over(&self, [client, endpoint]: &[Vec<IpAddr>; 2]) -> Result<Proposal, Refusal> {
+        let sides = FIELDS.into_iter().zip([client, endpoint]);
+        for (field, addresses) in sides {
+            let is_taken = |one: &&IpAddr| self.taken[family(**one)].contains(number(**one));
+            if let Some(address) = addresses.iter().find(is_taken).copied() {
+                return Err(Refusal::AddressTaken { field, address });
+            }
+        }
+        Ok(Proposal {
+            client: client.clone(),
+            endpoint: endpoint.clone(),
+            last: Vec::new(),
+        })
+    }
+
     /// Prefixes for the client itself, from those of the service: first those that it `had`, then those that it names, then
     /// free ones. `proposal` holds the addresses that the same connection gets.
     pub(crate) fn propose_extra(
@@ -338,6 +354,20 @@ impl Addresses {
     pub(crate) fn remember(&mut self, proposal: &Proposal) -> Vec<IpNet> {
         self.last.extend(proposal.last.iter().copied());
         proposal.last.iter().map(|(prefix, _)| *prefix).collect()
+    }
+
+    /// Everything that is given out: the first and the last address of each range.
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let like = [
+            IpNet::V4(ipnet::Ipv4Net::default()),
+            IpNet::V6(ipnet::Ipv6Net::default()),
+        ];
+        let families = self.taken.iter().zip(like);
+        families.flat_map(|(taken, like)| {
+            taken
+                .all()
+                .map(move |(first, last)| (address(&like, first), address(&like, last)))
+        })
     }
 
     /// The last address given out of a prefix.

@@ -15,6 +15,7 @@ mod connections;
 mod context;
 mod effects;
 mod endpoints;
+mod foreign;
 mod health;
 mod ipam;
 mod moves;
@@ -24,6 +25,7 @@ mod record;
 mod refusal;
 mod renames;
 mod request;
+mod reservations;
 mod restore;
 mod rollback;
 mod runs;
@@ -38,10 +40,12 @@ pub use command::{
 };
 pub use config::RegistryConfig;
 pub use effects::{ChangeKind, Effects, RegistryEvent, Settled, Write};
+pub use foreign::Offer;
 pub use moves::{Leg, Move};
 pub use nodes::NodeState;
 pub use record::{RECORD_VERSION, Record, RestoreError};
 pub use refusal::{Code, Refusal};
+pub use reservations::{Reservation, ReservationRequest, Unknown};
 pub use state::{Counts, Registry};
 pub use tieline_planner::Finding;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use tieline_model::{ConnectionId, ConnectionState, Invalid, NodeName, Timestamp};
+use tieline_model::{ConnectionId, ConnectionState, Invalid, MachineId, NodeName, Timestamp};
 
 use crate::{NodeFailure, NodeGeneration, NodeHello, ObservedWire, Record, Refusal, Registry, Settled};
 
@@ -26,6 +26,9 @@ pub struct NodeState {
     pub attach_backend: String,
     /// How many wires it can hold.
     pub max_wires: u32,
+    /// The machine that it is on, if that is known.
+    #[serde(default)]
+    pub machine: Option<MachineId>,
     /// When its session last began or ended, or it last reported.
     #[serde(skip)]
     pub last_seen: Timestamp,
@@ -42,6 +45,7 @@ impl NodeState {
             version: String::new(),
             attach_backend: String::new(),
             max_wires: 0,
+            machine: None,
             last_seen: Timestamp::default(),
         }
     }
@@ -56,6 +60,7 @@ impl Registry {
             generation,
             attach_backend,
             max_wires,
+            machine,
         } = hello;
         let node = self
             .nodes
@@ -69,9 +74,14 @@ impl Registry {
         node.last_seen = now;
         (node.version, node.attach_backend, node.max_wires) = (version, attach_backend, max_wires);
         node.applied = generation;
+        let moved = std::mem::replace(&mut node.machine, machine.clone()) != machine;
         let planned = node.generation;
         self.hear(now, &name);
         self.touch_record(Record::Node, &name);
+        if moved {
+            let concerned = self.note_machine(&name);
+            self.replan(concerned);
+        }
         let ids: Vec<ConnectionId> = self.tables.by_node.of(&name).cloned().collect();
         for id in ids {
             self.await_wire(&name, &id, planned);

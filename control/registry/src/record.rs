@@ -71,6 +71,8 @@ pub enum Record {
     Connection,
     /// A node's generation.
     Node,
+    /// Addresses that another domain has.
+    Reservation,
     /// How far an address prefix was given out.
     Addresses,
     /// Where a service's round robin stands.
@@ -80,12 +82,13 @@ pub enum Record {
 }
 
 impl Record {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Service,
         Self::Endpoint,
         Self::Wiring,
         Self::Connection,
         Self::Node,
+        Self::Reservation,
         Self::Addresses,
         Self::Turn,
         Self::Dead,
@@ -100,6 +103,7 @@ impl Record {
             Self::Wiring => "wiring/",
             Self::Connection => "connection/",
             Self::Node => "node/",
+            Self::Reservation => "reservation/",
             Self::Addresses => "addresses/",
             Self::Turn => "turn/",
             Self::Dead => "dead/",

@@ -249,12 +249,21 @@ impl Registry {
         service: &NetworkService,
         request: &ConnectionRequest,
     ) -> Result<(Proposal, Context), Refusal> {
-        let proposal = self.tables.addresses.propose(&Wanted {
-            service: service.name().as_str(),
-            prefixes: self.prefixes_of(service),
-            excluded: self.excluded(caller, service, request),
-            asked: [&request.src_addresses, &request.dst_addresses],
-        })?;
+        let proposal = match &request.reserved {
+            Some(reserved) => self.tables.addresses.take_over(reserved)?,
+            None if service.name().domain().is_some() => {
+                return Err(Refusal::Inconsistent {
+                    what: "reservation of connection",
+                    key: request.id.to_string(),
+                });
+            }
+            None => self.tables.addresses.propose(&Wanted {
+                service: service.name().as_str(),
+                prefixes: self.prefixes_of(service),
+                excluded: self.excluded(caller, service, request),
+                asked: [&request.src_addresses, &request.dst_addresses],
+            })?,
+        };
         let context = self.context(For {
             caller,
             service,

@@ -7,7 +7,7 @@ use tieline_model::{
 };
 
 use crate::{
-    NodeState, Record, Registry, RegistryConfig, RestoreError, record::decode, silence::Silence,
+    NodeState, Record, Registry, RegistryConfig, Reservation, RestoreError, record::decode, silence::Silence,
     tables::passed,
 };
 
@@ -48,7 +48,8 @@ impl Registry {
         let pending = connections.filter(|one| one.state == ConnectionState::Pending);
         registry.asked = pending.map(|one| one.id.clone()).collect();
         // When they were last heard of was not written down.
-        registry.silence = Silence::unknown(registry.nodes.keys());
+        registry.silence = Silence::unknown(registry.nodes.keys().cloned());
+        registry.domains = Silence::unknown(registry.holders());
         Ok(registry)
     }
 
@@ -103,6 +104,15 @@ impl Registry {
             Record::Turn => {
                 let service = name.parse().map_err(|_| malformed("not the name of a service"))?;
                 self.tables.turns.insert(service, decode(key, value)?);
+            }
+            Record::Reservation => {
+                let reservation: Reservation = decode(key, value)?;
+                misplaced(&Reservation::key(&reservation.domain, &reservation.id))?;
+                let put = self.tables.put_reservation(Arc::new(reservation));
+                put.map_err(|conflict| RestoreError::Conflict {
+                    key: key.to_owned(),
+                    conflict,
+                })?;
             }
             Record::Addresses => {
                 let prefix = name.parse().map_err(|_| malformed("not a prefix"))?;

@@ -28,6 +28,11 @@ impl Runs {
         (*end >= first).then_some(*end)
     }
 
+    /// Every run, as its first and last number.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u128, u128)> {
+        self.0.iter().map(|(first, last)| (*first, *last))
+    }
+
     /// Adds `number`; false if it is there.
     pub(crate) fn insert(&mut self, number: u128) -> bool {
         self.insert_range(number, number)

@@ -9,31 +9,46 @@ use tieline_model::{ConnectionId, EndpointName, NetworkServiceEndpoint, NodeName
 
 use crate::{NodeGeneration, Refusal, Registry};
 
-/// When each node has been silent for too long.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Silence {
-    by_end: BTreeSet<(Timestamp, NodeName)>,
-    ends: BTreeMap<NodeName, Timestamp>,
-    /// Nodes of which nobody knows when they were last heard of; their time begins with the first look at the clock.
-    unknown: BTreeSet<NodeName>,
+/// When each of several, nodes or domains, has been silent for too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Silence<K> {
+    by_end: BTreeSet<(Timestamp, K)>,
+    ends: BTreeMap<K, Timestamp>,
+    /// Those of which nobody knows when they were last heard of; their time begins with the first look at the clock.
+    unknown: BTreeSet<K>,
 }
 
-impl Silence {
-    /// Nothing is known of when `nodes` were last heard of.
-    pub(crate) fn unknown<'a>(nodes: impl Iterator<Item = &'a NodeName>) -> Self {
+impl<K> Default for Silence<K> {
+    fn default() -> Self {
         Self {
-            unknown: nodes.cloned().collect(),
+            by_end: BTreeSet::new(),
+            ends: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+        }
+    }
+}
+
+impl<K: Ord + Clone> Silence<K> {
+    /// Nothing is known of when these were last heard of.
+    pub(crate) fn unknown(all: impl IntoIterator<Item = K>) -> Self {
+        Self {
+            unknown: all.into_iter().collect(),
             ..Self::default()
         }
     }
 
-    /// A node was heard of; if it is not again, that is too long at `end`.
-    pub(crate) fn heard(&mut self, node: &NodeName, end: Timestamp) {
-        self.unknown.remove(node);
-        if let Some(before) = self.ends.insert(node.clone(), end) {
-            self.by_end.remove(&(before, node.clone()));
+    /// Somebody was heard of; if that is not again, it is too long at `end`.
+    pub(crate) fn heard(&mut self, who: &K, end: Timestamp) {
+        self.unknown.remove(who);
+        if let Some(before) = self.ends.insert(who.clone(), end) {
+            self.by_end.remove(&(before, who.clone()));
         }
-        self.by_end.insert((end, node.clone()));
+        self.by_end.insert((end, who.clone()));
+    }
+
+    /// Those of which nobody knows when they were heard of, once.
+    pub(crate) fn take_unknown(&mut self) -> BTreeSet<K> {
+        std::mem::take(&mut self.unknown)
     }
 
     /// When there is something to do.
@@ -45,12 +60,12 @@ impl Silence {
         }
     }
 
-    /// A node whose silence has been too long, once.
-    fn take_over(&mut self, now: Timestamp) -> Option<NodeName> {
-        let (_, node) = self.by_end.first().filter(|(end, _)| *end <= now).cloned()?;
+    /// Somebody whose silence has been too long, once.
+    pub(crate) fn take_over(&mut self, now: Timestamp) -> Option<K> {
+        let (_, who) = self.by_end.first().filter(|(end, _)| *end <= now).cloned()?;
         self.by_end.pop_first();
-        self.ends.remove(&node);
-        Some(node)
+        self.ends.remove(&who);
+        Some(who)
     }
 }
 
@@ -58,7 +73,7 @@ impl Registry {
     /// Ends what nodes keep that have been silent for too long.
     pub(crate) fn end_silence(&mut self, now: Timestamp) {
         let end = now.after(self.config.node_lease);
-        for node in std::mem::take(&mut self.silence.unknown) {
+        for node in self.silence.take_unknown() {
             self.silence.heard(&node, end);
         }
         while let Some(node) = self.silence.take_over(now) {

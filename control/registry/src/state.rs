@@ -7,7 +7,7 @@ use std::{
 
 use tieline_model::{
     Connection, ConnectionId, EndpointName, NetworkService, NetworkServiceEndpoint, NetworkServiceWiring,
-    NodeName, ServiceName, Timestamp, WiringName,
+    NodeName, RegistryDomain, ServiceName, Timestamp, WiringName,
 };
 use tieline_planner::{Delta, Finding, Plan, analyse, lower};
 
@@ -38,7 +38,9 @@ pub struct Registry {
     /// Per node, the plans whose acknowledgement decides about a wire, oldest first.
     pub(crate) awaiting: BTreeMap<NodeName, BTreeSet<(u64, ConnectionId)>>,
     pub(crate) awaited: BTreeMap<ConnectionId, u64>,
-    pub(crate) silence: Silence,
+    pub(crate) silence: Silence<NodeName>,
+    /// Domains that have something of this one.
+    pub(crate) domains: Silence<RegistryDomain>,
     /// Connections that have not stood yet and whose clients asked for the name of the interface.
     pub(crate) asked: BTreeSet<ConnectionId>,
     dirty: BTreeSet<(Record, String)>,
@@ -68,6 +70,7 @@ impl Registry {
             awaiting: BTreeMap::new(),
             awaited: BTreeMap::new(),
             silence: Silence::default(),
+            domains: Silence::default(),
             asked: BTreeSet::new(),
             dirty: BTreeSet::new(),
             touched: BTreeMap::new(),
@@ -130,6 +133,22 @@ impl Registry {
             } => self
                 .keep_alive(now, &node, &connections_gone, &endpoints_gone)
                 .map(Reply::Done),
+            Command::Import {
+                domain,
+                offers,
+                whole,
+            } => self.import(now, &domain, offers, whole).map(Reply::Done),
+            Command::Reserve(asked) => self
+                .reserve(now, &asked)
+                .map(|reservation| Reply::Reserved(Box::new(reservation))),
+            Command::RegisterForeign { domain, endpoint } => {
+                self.register_foreign(now, &domain, *endpoint).map(Reply::Done)
+            }
+            Command::Hold {
+                domain,
+                connections,
+                endpoints,
+            } => Ok(Reply::Held(self.hold(now, &domain, &connections, &endpoints))),
             Command::Observe { node, id, wire } => {
                 self.observe(&node, &id, wire);
                 Ok(Reply::Done(Vec::new()))
@@ -140,6 +159,7 @@ impl Registry {
     /// Ends every lease that is over at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.end_silence(now);
+        self.end_domains(now);
         let over = |tables: &Tables| tables.leases.first().filter(|(at, _)| *at <= now).cloned();
         while let Some((_, leased)) = over(&self.tables) {
             match leased {
@@ -154,7 +174,11 @@ impl Registry {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let lease = self.tables.leases.first().map(|(at, _)| *at);
-        lease.into_iter().chain(self.silence.next()).min()
+        lease
+            .into_iter()
+            .chain(self.silence.next())
+            .chain(self.domains.next())
+            .min()
     }
 
     /// What happened since the last call. On an error nothing is taken: call again.
@@ -202,6 +226,10 @@ impl Registry {
                 .map(|connection| kind.write(name, connection.as_ref())),
             Record::Node => self.nodes.get(name).map(|node| kind.write(name, node)),
             Record::Dead => dead_of(tables, name).map(|dead| kind.write(name, &dead)),
+            Record::Reservation => tables
+                .reservations
+                .get(name)
+                .map(|reservation| kind.write(name, reservation.as_ref())),
             Record::Turn => tables.turns.get(name).map(|turn| kind.write(name, turn)),
             Record::Addresses => {
                 let last = name
@@ -430,6 +458,12 @@ impl Registry {
     #[must_use]
     pub fn connections_draining_at(&self, endpoint: &EndpointName) -> usize {
         self.tables.drains.count(endpoint)
+    }
+
+    /// How long a node, or another domain, may be silent.
+    #[must_use]
+    pub fn node_lease(&self) -> tieline_model::Lease {
+        self.config.node_lease
     }
 
     /// How many connections `wiring` decided about.

@@ -9,13 +9,16 @@ use std::{
 use ipnet::IpNet;
 use tieline_model::{
     Attachment, Circuit, Connection, ConnectionId, EndpointName, NetnsRef, NetworkService,
-    NetworkServiceEndpoint, NetworkServiceWiring, NodeName, ServiceName, Step, Timestamp, WiringName,
+    NetworkServiceEndpoint, NetworkServiceWiring, NodeName, RegistryDomain, ServiceName, Step, Timestamp,
+    WiringName,
 };
 use tieline_planner::{Inventory, Usage};
 
 use crate::{
+    Reservation,
     ipam::Addresses,
     names::{InterfaceNames, Place},
+    reservations::Reservations,
 };
 
 /// What a lease is about.
@@ -83,6 +86,8 @@ pub(crate) struct Tables {
     pub(crate) leases: BTreeSet<(Timestamp, Leased)>,
     pub(crate) names: InterfaceNames,
     pub(crate) addresses: Addresses,
+    /// What connections of other domains have of these.
+    pub(crate) reservations: Reservations,
 }
 
 impl Usage for Tables {
@@ -208,6 +213,30 @@ impl Tables {
         self.take_ways(&connection);
         self.take_lease(connection.expires, Leased::Connection(id.clone()));
         Some(connection)
+    }
+
+    /// Puts a new reservation, or says what of it somebody else has and puts nothing.
+    pub(crate) fn put_reservation(&mut self, reservation: Arc<Reservation>) -> Result<(), String> {
+        let taken = |prefix: IpNet| format!("{prefix} is another connection's");
+        self.addresses.take_all(&reservation.hosts()).map_err(taken)?;
+        let key = Reservation::key(&reservation.domain, &reservation.id);
+        self.reservations.insert(key, reservation);
+        Ok(())
+    }
+
+    pub(crate) fn take_reservation(&mut self, key: &str) -> Option<Arc<Reservation>> {
+        let reservation = self.reservations.remove(key)?;
+        reservation
+            .hosts()
+            .iter()
+            .for_each(|prefix| self.addresses.release(prefix));
+        Some(reservation)
+    }
+
+    pub(crate) fn reservations_of(&self, domain: &RegistryDomain) -> impl Iterator<Item = &Arc<Reservation>> {
+        self.reservations
+            .values()
+            .filter(move |one| one.domain == *domain)
     }
 
     fn put_ways(&mut self, connection: &Connection) {

@@ -2,6 +2,7 @@
 
 mod circuits;
 mod context;
+mod domains;
 mod healing;
 mod leases;
 mod live;
@@ -106,6 +107,7 @@ impl Bench {
             generation,
             attach_backend: "tcx".to_owned(),
             max_wires: 100_000,
+            machine: None,
         };
         self.registry.handle(T0, Command::NodeHello(hello)).unwrap();
         self.flush();

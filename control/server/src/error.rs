@@ -12,6 +12,9 @@ pub enum ControlError {
     /// The configuration names no address.
     #[error("control has no address to listen on; name a unix socket or a TCP address")]
     NoAddress,
+    /// Another registry domain that is named wrongly.
+    #[error(transparent)]
+    Peer(#[from] tieline_model::Invalid),
     /// A TCP address that others could reach.
     #[error(
         "control does not listen on {address}: peers are not authenticated yet, so only loopback addresses are \
@@ -71,6 +74,9 @@ pub enum ControlError {
         /// Which record, and what is wrong with it.
         detail: String,
     },
+    /// What is known of other registry domains could not be read.
+    #[error("cannot follow other registry domains: {0}")]
+    Domains(String),
     /// The gRPC server gave up.
     #[error("the server on {address} stopped: {source}")]
     Serve {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tieline_model::{Invalid, NodeName};
+use tieline_model::{Invalid, NodeName, RegistryDomain};
 use tieline_registry::Refusal;
 use tieline_store::StoreError;
 
@@ -72,6 +72,48 @@ pub(crate) enum Failure {
         url: String,
         /// How many nodes control knows.
         nodes: usize,
+    },
+    /// A registry domain that this control was not told of.
+    #[error(
+        "{field} \"{value}\": registry domain \"{domain}\" is not known here: start control with --peer {domain}=ADDRESS, and the one there with this domain's name as --peer"
+    )]
+    UnknownDomain {
+        /// The field that names it.
+        field: &'static str,
+        /// The field's value.
+        value: String,
+        /// The domain.
+        domain: String,
+    },
+    /// A registry domain whose control does not answer.
+    #[error(
+        "registry domain \"{domain}\" cannot be reached at {address} ({why}): what is connected stays so, try again when its control is back"
+    )]
+    DomainAway {
+        /// The domain.
+        domain: RegistryDomain,
+        /// Where it was looked for.
+        address: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// A registry domain whose control says no.
+    #[error("registry domain \"{domain}\" refuses: {message}")]
+    DomainRefuses {
+        /// The domain.
+        domain: RegistryDomain,
+        /// Its code.
+        code: tonic::Code,
+        /// Its sentence.
+        message: String,
+    },
+    /// A registry domain that asks and was not named.
+    #[error(
+        "domain \"{domain}\": this control answers only registry domains that it knows: start it with --peer {domain}"
+    )]
+    NotAPeer {
+        /// Who asks.
+        domain: RegistryDomain,
     },
     /// The engine answered something that does not fit the question.
     #[error("control answered {got} to {asked}: this is a defect of control, report it")]

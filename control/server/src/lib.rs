@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod domains;
 mod engine;
 mod error;
 mod failure;
@@ -18,7 +19,7 @@ mod readiness;
 mod server;
 mod status;
 
-pub use config::{Config, StoreConfig};
+pub use config::{Config, PeerConfig, StoreConfig};
 pub use error::ControlError;
 pub use grpc::{MAX_ADMIN_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_SESSION_MESSAGE_BYTES};
 pub use readiness::Readiness;

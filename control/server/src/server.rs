@@ -18,6 +18,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::config::{Config, StoreConfig};
+use crate::domains::Domains;
 use crate::engine::{self, EngineHandle, Setup};
 use crate::error::ControlError;
 use crate::grpc::{About, Api, routes};
@@ -87,6 +88,7 @@ impl Control {
         if config.unix.is_none() && config.tcp.is_none() {
             return Err(ControlError::NoAddress);
         }
+        let domains = Domains::new(config.registry.domain.clone(), &config.peers)?;
         let unix = config.unix.as_deref().map(listen::unix).transpose()?;
         let tcp = match config.tcp {
             Some(address) => Some(listen::tcp(address).await?),
@@ -111,6 +113,7 @@ impl Control {
             engine: engine.clone(),
             metrics: Arc::clone(&metrics),
             about,
+            domains,
         };
         let handle = ControlHandle {
             metrics,
@@ -140,6 +143,8 @@ impl Control {
     /// has and ends all streams, the calls under way end, the store closes, the socket goes.
     pub async fn serve(mut self, cancel: CancellationToken) -> Result<(), ControlError> {
         let (health, routes) = routes(&self.api).await?;
+        let followers = self.api.domains.follow(&self.engine).await;
+        let mut followers = followers.map_err(|failure| ControlError::Domains(failure.to_string()))?;
         let no_new_calls = CancellationToken::new();
         let mut servers = JoinSet::new();
         let file = self.unix.take().map(|(listener, file)| {
@@ -163,6 +168,7 @@ impl Control {
             _ = &mut self.engine_task => Err(ControlError::TaskEnded { task: "engine" }),
         };
         follower.abort();
+        followers.shutdown().await;
         health.set_service_status("", ServingStatus::NotServing).await;
         no_new_calls.cancel();
         let Self {

@@ -29,6 +29,10 @@ fn code(failure: &Failure) -> Code {
         | Failure::Stopping
         | Failure::Ended(End::ShuttingDown | End::Lost) => Code::Unavailable,
         Failure::WhichNode { .. } => Code::FailedPrecondition,
+        Failure::UnknownDomain { .. } => Code::NotFound,
+        Failure::DomainAway { .. } => Code::Unavailable,
+        Failure::DomainRefuses { code, .. } => *code,
+        Failure::NotAPeer { .. } => Code::PermissionDenied,
         Failure::Mismatch { .. } => Code::Internal,
     }
 }

@@ -122,6 +122,7 @@ impl Session {
             generation: self.status.applied(),
             attach_backend: self.datapath.attach_backend.to_owned(),
             max_wires: self.datapath.max_wires,
+            machine: machine(),
         };
         // The channel is new and holds more than one message.
         let _ = up.send(up_message(session_up::Message::Hello(hello))).await;
@@ -288,6 +289,12 @@ fn up_message(message: session_up::Message) -> proto::SessionUp {
     proto::SessionUp {
         message: Some(message),
     }
+}
+
+/// Id of the running kernel; empty if it cannot be read.
+fn machine() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
     service::check_count,
 };
 
-fn netns_from(field: &str, message: &proto::NetworkNamespace) -> Result<NetnsRef, Invalid> {
+pub(super) fn netns_from(field: &str, message: &proto::NetworkNamespace) -> Result<NetnsRef, Invalid> {
     let id = NetnsId {
         device: message.device,
         inode: message.inode,
@@ -24,7 +24,7 @@ fn netns_from(field: &str, message: &proto::NetworkNamespace) -> Result<NetnsRef
 }
 
 /// Device and inode 0 stand for a namespace that was declared by path.
-fn netns_to(netns: &NetnsRef) -> proto::NetworkNamespace {
+pub(super) fn netns_to(netns: &NetnsRef) -> proto::NetworkNamespace {
     let (device, inode) = netns.id().map_or((0, 0), |id| (id.device, id.inode));
     proto::NetworkNamespace {
         path: netns.path().to_owned(),

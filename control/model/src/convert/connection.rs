@@ -159,7 +159,8 @@ fn read_ip(request: &mut ConnectionRequest, message: &context::IpContext) -> Res
     parts::ip_from(message, &mut request.context)
 }
 
-fn addresses_from(field: &str, texts: &[String]) -> Result<Vec<IpAddr>, Invalid> {
+/// Addresses of one side of a wire as a message has them, in order, at most one of each family; an error names `field`.
+pub fn addresses_from(field: &str, texts: &[String]) -> Result<Vec<IpAddr>, Invalid> {
     check_count(field, texts.len(), MAX_REQUESTED_ADDRESSES)?;
     let mut addresses: Vec<IpAddr> = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {

@@ -373,7 +373,7 @@ fn a_bad_request_is_refused_by_field() {
             "connection.network_service",
         ),
         (
-            spoilt(|c| c.network_service = "gold@far".to_owned()),
+            spoilt(|c| c.network_service = "gold@".to_owned()),
             "connection.network_service",
         ),
         (

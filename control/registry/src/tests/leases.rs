@@ -258,6 +258,7 @@ fn what_a_node_says_is_gone_ends_and_only_what_it_keeps() {
         .map(|event| match event {
             RegistryEvent::Connection(kind, _)
             | RegistryEvent::Endpoint(kind, _)
+            | RegistryEvent::Wiring(kind, _)
             | RegistryEvent::Service(kind, _) => *kind,
         })
         .collect();
@@ -286,6 +287,7 @@ fn another_node_cannot_end_what_this_one_keeps() {
         generation: 0,
         attach_backend: String::new(),
         max_wires: 10,
+        machine: None,
     };
     bench.registry.handle(T0, Command::NodeHello(hello)).unwrap();
     keep_alive(&mut bench, 1, "n2", &["kept"], &["nse-1"]);

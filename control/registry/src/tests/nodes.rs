@@ -170,6 +170,7 @@ fn a_full_node_takes_no_more_wires() {
         generation: 0,
         attach_backend: "tcx".to_owned(),
         max_wires: 1,
+        machine: None,
     };
     bench.registry.handle(T0, Command::NodeHello(hello)).unwrap();
     bench.connect(1, "c1", "gold");

@@ -1,8 +1,8 @@
 //! Those who watch: `MonitorConnections` and `Find`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tieline_model::{EndpointQuery, MonitorScope, ServiceQuery};
+use tieline_model::{EndpointQuery, MonitorScope, RegistryDomain, ServiceQuery};
 use tieline_registry::{ChangeKind, Registry, RegistryEvent};
 
 use crate::outlet::{End, Outlet};
@@ -19,6 +19,11 @@ pub(crate) enum Topic {
     Services(ServiceQuery),
     /// Endpoints.
     Endpoints(EndpointQuery),
+    /// What is registered in this domain: services, wirings and endpoints.
+    Offered,
+    /// What of another domain is used here: endpoints of workloads here that are registered there, and connections to
+    /// its services.
+    Used(RegistryDomain),
 }
 
 impl Topic {
@@ -45,6 +50,9 @@ impl Topic {
                     .map(|endpoint| RegistryEvent::Endpoint(ChangeKind::Update, endpoint.clone()))
                     .collect()
             }
+            Self::Offered | Self::Used(_) => everything(registry)
+                .filter(|event| self.matches(event) == Some(true))
+                .collect(),
         }
     }
 
@@ -56,16 +64,40 @@ impl Topic {
             }
             (Self::Services(query), RegistryEvent::Service(_, service)) => Some(query.matches(service)),
             (Self::Endpoints(query), RegistryEvent::Endpoint(_, endpoint)) => Some(query.matches(endpoint)),
+            (Self::Offered, RegistryEvent::Service(_, service)) => Some(service.name().domain().is_none()),
+            (Self::Offered, RegistryEvent::Wiring(_, wiring)) => Some(wiring.name().domain().is_none()),
+            (Self::Offered, RegistryEvent::Endpoint(_, endpoint)) => Some(endpoint.name().domain().is_none()),
+            (Self::Used(domain), RegistryEvent::Endpoint(_, endpoint)) => {
+                let is_there = endpoint.name().domain() == Some(domain.as_str());
+                Some(is_there && !endpoint.is_foreign())
+            }
+            (Self::Used(domain), RegistryEvent::Connection(_, connection)) => {
+                Some(connection.service.domain() == Some(domain.as_str()))
+            }
             _ => None,
         }
     }
 }
 
+fn everything(registry: &Registry) -> impl Iterator<Item = RegistryEvent> {
+    let update = ChangeKind::Update;
+    let services = registry.services().cloned();
+    let services = services.map(move |one| RegistryEvent::Service(update, one));
+    let wirings = registry.wirings().cloned();
+    let wirings = wirings.map(move |one| RegistryEvent::Wiring(update, one));
+    let endpoints = registry.endpoints().cloned();
+    let endpoints = endpoints.map(move |one| RegistryEvent::Endpoint(update, one));
+    let connections = registry.connections().cloned();
+    let connections = connections.map(move |one| RegistryEvent::Connection(update, one));
+    services.chain(wirings).chain(endpoints).chain(connections)
+}
+
 #[derive(Debug)]
 struct Watcher {
     topic: Topic,
-    /// What it has been told of, so that it hears when one of these is gone or changes so that it is not wanted.
-    known: BTreeSet<String>,
+    /// The names of each kind of which it has been told, so that it hears when one of these is gone or changes so that it is
+    /// not wanted.
+    known: BTreeMap<&'static str, BTreeSet<String>>,
     outlet: Outlet<RegistryEvent>,
 }
 
@@ -73,16 +105,17 @@ impl Watcher {
     /// What this watcher is told of an event.
     fn told(&mut self, event: &RegistryEvent) -> Option<RegistryEvent> {
         let wanted = self.topic.matches(event)?;
-        let (kind, name) = subject(event);
+        let (kind, what, name) = subject(event);
+        let known = self.known.entry(what).or_default();
         match (kind, wanted) {
             (ChangeKind::Update, true) => {
-                if !self.known.contains(name) {
-                    self.known.insert(name.to_owned());
+                if !known.contains(name) {
+                    known.insert(name.to_owned());
                 }
                 Some(event.clone())
             }
             (ChangeKind::Update, false) | (ChangeKind::Delete, _) => {
-                self.known.remove(name).then(|| gone(event.clone()))
+                known.remove(name).then(|| gone(event.clone()))
             }
         }
     }
@@ -97,7 +130,10 @@ pub(super) struct Monitors {
 impl Monitors {
     /// Adds a watcher that has just been told of `present`.
     pub(super) fn add(&mut self, topic: Topic, present: &[RegistryEvent], outlet: Outlet<RegistryEvent>) {
-        let known = present.iter().map(|event| subject(event).1.to_owned()).collect();
+        let mut known: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+        for (_, what, name) in present.iter().map(subject) {
+            known.entry(what).or_default().insert(name.to_owned());
+        }
         self.watchers.push(Watcher { topic, known, outlet });
     }
 
@@ -134,11 +170,13 @@ impl Monitors {
     }
 }
 
-fn subject(event: &RegistryEvent) -> (ChangeKind, &str) {
+/// What happened, to what kind of thing, by which name.
+fn subject(event: &RegistryEvent) -> (ChangeKind, &'static str, &str) {
     match event {
-        RegistryEvent::Service(kind, service) => (*kind, service.name().as_str()),
-        RegistryEvent::Endpoint(kind, endpoint) => (*kind, endpoint.name().as_str()),
-        RegistryEvent::Connection(kind, connection) => (*kind, connection.id.as_str()),
+        RegistryEvent::Service(kind, service) => (*kind, "service", service.name().as_str()),
+        RegistryEvent::Endpoint(kind, endpoint) => (*kind, "endpoint", endpoint.name().as_str()),
+        RegistryEvent::Wiring(kind, wiring) => (*kind, "wiring", wiring.name().as_str()),
+        RegistryEvent::Connection(kind, connection) => (*kind, "connection", connection.id.as_str()),
     }
 }
 
@@ -146,6 +184,7 @@ fn gone(event: RegistryEvent) -> RegistryEvent {
     match event {
         RegistryEvent::Service(_, service) => RegistryEvent::Service(ChangeKind::Delete, service),
         RegistryEvent::Endpoint(_, endpoint) => RegistryEvent::Endpoint(ChangeKind::Delete, endpoint),
+        RegistryEvent::Wiring(_, wiring) => RegistryEvent::Wiring(ChangeKind::Delete, wiring),
         RegistryEvent::Connection(_, connection) => RegistryEvent::Connection(ChangeKind::Delete, connection),
     }
 }
@@ -186,7 +225,7 @@ mod tests {
         monitors.end_all(End::ShuttingDown);
         let mut heard = Vec::new();
         while let Some(Ok(event)) = inlet.next().await {
-            let (kind, name) = subject(&event);
+            let (kind, _, name) = subject(&event);
             heard.push((kind, name.to_owned()));
         }
         let expected = [

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::steering::moves;
+use crate::domains::{Peer, Reach};
 use crate::failure::Failure;
 
 #[tonic::async_trait]
@@ -193,14 +194,16 @@ impl Api {
     }
 
     async fn status(&self) -> Result<proto::GetStatusResponse, Failure> {
-        let look = |registry: &Registry, revision: Revision| {
+        let peers = self.domains.clone();
+        let look = move |registry: &Registry, revision: Revision| {
             (
                 registry.counts(),
                 nodes(registry, &Names(BTreeSet::new())),
+                peers.peers().map(|peer| domain_status(registry, peer)).collect(),
                 revision,
             )
         };
-        let (counts, nodes, revision) = self.engine.look(look).await?;
+        let (counts, nodes, domains, revision) = self.engine.look(look).await?;
         Ok(proto::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Some(timestamp_to_proto(self.about.started)),
@@ -210,6 +213,8 @@ impl Api {
             endpoints: count(counts.endpoints),
             connections: count(counts.connections),
             nodes,
+            domain: self.domains.own().map(ToString::to_string).unwrap_or_default(),
+            domains,
         })
     }
 
@@ -295,6 +300,25 @@ fn node_status(registry: &Registry, node: &NodeState) -> proto::NodeStatus {
         wires: count(registry.wires_of_node(&node.name)),
         max_wires: node.max_wires,
         last_seen: (node.last_seen.as_millis() != 0).then(|| timestamp_to_proto(node.last_seen)),
+    }
+}
+
+fn domain_status(registry: &Registry, peer: &Peer) -> proto::DomainStatus {
+    let domain = peer.domain();
+    let (reached, error) = match peer.reach() {
+        Reach::Reached => (true, String::new()),
+        Reach::Away(why) => (false, why),
+    };
+    let theirs = registry.endpoints();
+    let theirs = theirs.filter(|one| one.name().domain() == Some(domain.as_str()));
+    proto::DomainStatus {
+        name: domain.to_string(),
+        address: peer.address().unwrap_or_default().to_owned(),
+        reached,
+        error,
+        network_services: count(registry.services_of(domain).count()),
+        endpoints: count(theirs.count()),
+        connections: count(registry.connected_to(domain).count()),
     }
 }
 

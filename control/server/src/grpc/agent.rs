@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tieline_model::convert::{connection_request, registration};
-use tieline_model::{ConnectionId, EndpointName, Workload};
+use tieline_model::{ConnectionId, EndpointName, RegistryDomain, Workload};
 use tieline_proto::tieline::agent::v1 as proto;
 use tieline_proto::tieline::agent::v1::agent_service_server::AgentService;
 use tieline_proto::{connection, registry};
-use tieline_registry::{Caller, Command, Reply};
+use tieline_registry::{Caller, Command};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::session::serve;
@@ -93,7 +93,7 @@ impl Api {
     ) -> Result<connection::Connection, Failure> {
         limit(&message)?;
         let (caller, request) = connection_request(message)?;
-        let connection = self.engine.request(caller, request).await?;
+        let connection = self.connect(caller, request).await?;
         Ok(connection::Connection::from(&*connection))
     }
 
@@ -110,23 +110,16 @@ impl Api {
     ) -> Result<registry::NetworkServiceEndpoint, Failure> {
         limit(&message)?;
         let (caller, registration) = registration(message)?;
-        match self
-            .engine
-            .execute(Command::RegisterEndpoint { caller, registration })
-            .await?
-        {
-            Reply::Endpoint(endpoint) => Ok(registry::NetworkServiceEndpoint::from(&*endpoint)),
-            other => Err(Failure::Mismatch {
-                asked: "RegisterEndpoint",
-                got: format!("{other:?}"),
-            }),
-        }
+        let endpoint = self.register_workload(caller, registration).await?;
+        Ok(registry::NetworkServiceEndpoint::from(&*endpoint))
     }
 
     async fn unregister(&self, message: proto::UnregisterEndpointRequest) -> Result<(), Failure> {
         limit(&message)?;
         let caller = Caller::Workload(workload(message.workload)?);
         let name = EndpointName::parse("endpoint.name", &required("endpoint", message.endpoint)?.name)?;
+        let is_own = name.domain() == self.domains.own().map(RegistryDomain::as_str);
+        let name = if is_own { name.local() } else { name };
         self.engine
             .execute(Command::UnregisterEndpoint { caller, name })
             .await

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agent;
+mod domain;
 mod monitor;
 mod registry;
 mod routes;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use tieline_model::Timestamp;
 use tonic::{Code, Response, Status};
 
+use crate::domains::Domains;
 use crate::engine::EngineHandle;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
@@ -34,6 +36,7 @@ pub(crate) struct Api {
     pub(crate) engine: EngineHandle,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) about: Arc<About>,
+    pub(crate) domains: Domains,
 }
 
 /// What control says of itself.

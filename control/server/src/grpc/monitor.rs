@@ -84,7 +84,7 @@ fn event_of(kind: ConnectionEventType, connections: HashMap<String, Connection>)
 fn connection_of(event: RegistryEvent) -> Option<(ChangeKind, Connection)> {
     match event {
         RegistryEvent::Connection(kind, connection) => Some((kind, Connection::from(&*connection))),
-        RegistryEvent::Service(..) | RegistryEvent::Endpoint(..) => None,
+        RegistryEvent::Service(..) | RegistryEvent::Endpoint(..) | RegistryEvent::Wiring(..) => None,
     }
 }
 

@@ -116,7 +116,10 @@ impl Api {
         message: proto::NetworkServiceQuery,
     ) -> Result<Answers<proto::NetworkServiceResponse>, Failure> {
         let watch = message.watch;
-        let topic = Topic::Services(ServiceQuery::try_from(message)?);
+        let mut query = ServiceQuery::try_from(message)?;
+        query.settle_domain(self.domains.own());
+        self.check_domain(query.domain(), watch)?;
+        let topic = Topic::Services(query);
         let (found, inlet) = self.engine.watch(topic).await?;
         let found = found.into_iter().filter_map(service_response).collect();
         Ok(if watch {
@@ -169,7 +172,10 @@ impl Api {
         message: proto::NetworkServiceEndpointQuery,
     ) -> Result<Answers<proto::NetworkServiceEndpointResponse>, Failure> {
         let watch = message.watch;
-        let topic = Topic::Endpoints(EndpointQuery::try_from(message)?);
+        let mut query = EndpointQuery::try_from(message)?;
+        query.settle_domain(self.domains.own());
+        self.check_domain(query.domain(), watch)?;
+        let topic = Topic::Endpoints(query);
         let (found, inlet) = self.engine.watch(topic).await?;
         let found = found.into_iter().filter_map(endpoint_response).collect();
         Ok(if watch {

@@ -5,6 +5,7 @@ use tieline_proto::registry::network_service_endpoint_registry_server::NetworkSe
 use tieline_proto::registry::network_service_registry_server::NetworkServiceRegistryServer;
 use tieline_proto::tieline::admin::v1::admin_service_server::AdminServiceServer;
 use tieline_proto::tieline::agent::v1::agent_service_server::AgentServiceServer;
+use tieline_proto::tieline::domain::v1::domain_service_server::DomainServiceServer;
 use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::server::HealthReporter;
@@ -14,6 +15,7 @@ use crate::error::ControlError;
 
 type Agents = AgentServiceServer<Api>;
 type Operators = AdminServiceServer<Api>;
+type Peers = DomainServiceServer<Api>;
 type Monitor = MonitorConnectionServer<Api>;
 type Services = NetworkServiceRegistryServer<Api>;
 type Endpoints = NetworkServiceEndpointRegistryServer<Api>;
@@ -29,6 +31,7 @@ pub(crate) async fn routes(api: &Api) -> Result<(HealthReporter, Routes), Contro
     let (health, health_server) = tonic_health::server::health_reporter();
     health.set_serving::<Agents>().await;
     health.set_serving::<Operators>().await;
+    health.set_serving::<Peers>().await;
     health.set_serving::<Monitor>().await;
     health.set_serving::<Services>().await;
     health.set_serving::<Endpoints>().await;
@@ -37,6 +40,7 @@ pub(crate) async fn routes(api: &Api) -> Result<(HealthReporter, Routes), Contro
     routes
         .add_service(agents)
         .add_service(operators)
+        .add_service(Peers::new(api.clone()).max_decoding_message_size(MAX_ADMIN_MESSAGE_BYTES))
         .add_service(Monitor::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(Services::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(Endpoints::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES))
@@ -53,6 +57,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .with_service_name(Agents::NAME)
         .with_service_name(Operators::NAME)
+        .with_service_name(Peers::NAME)
         .with_service_name(Monitor::NAME)
         .with_service_name(Services::NAME)
         .with_service_name(Endpoints::NAME)

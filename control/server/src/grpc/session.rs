@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tieline_model::convert::kept_endpoint;
-use tieline_model::{ConnectionId, EndpointName, Invalid, Lease, NodeName};
+use tieline_model::{ConnectionId, EndpointName, Invalid, Lease, MachineId, NodeName};
 use tieline_proto::tieline::agent::v1 as proto;
 use tieline_registry::{Command, NodeFailure, NodeHello, ObservedWire, WireFailureKind};
 use tokio_stream::Stream;
@@ -30,12 +30,20 @@ pub(super) async fn serve(
     up: Streaming<proto::SessionUp>,
 ) -> Result<Answers<proto::SessionDown>, Failure> {
     let node = NodeName::parse("hello.node", &hello.node)?;
+    if node.domain().is_some() {
+        let rule = "a node has a name of this domain: leave out what comes after \"@\"";
+        return Err(Invalid::new("hello.node", node.as_str(), rule).into());
+    }
     let hello = NodeHello {
         node: node.clone(),
         version: cut(hello.version),
         generation: hello.generation,
         attach_backend: cut(hello.attach_backend),
         max_wires: hello.max_wires,
+        machine: Some(hello.machine)
+            .filter(|id| !id.is_empty())
+            .map(|id| MachineId::parse("hello.machine", &id))
+            .transpose()?,
     };
     let (session, inlet) = engine.begin_session(hello).await?;
     let over = CancellationToken::new();

@@ -26,6 +26,7 @@ impl FakeAgent {
             generation,
             attach_backend: "tcx".to_owned(),
             max_wires: 16_384,
+            machine: "one-machine".to_owned(),
         };
         up.send(proto::SessionUp {
             message: Some(Up::Hello(hello)),

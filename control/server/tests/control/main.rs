@@ -9,6 +9,7 @@
 
 mod agent;
 mod calls;
+mod domains;
 mod failing;
 mod kill;
 mod load;

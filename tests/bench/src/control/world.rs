@@ -60,6 +60,7 @@ impl World {
                 generation: 0,
                 attach_backend: String::new(),
                 max_wires: u32::MAX,
+                machine: None,
             }))?;
             for color in ["red", "blue"] {
                 objects.push(Object::NetworkServiceEndpoint(endpoint(n, color)?));

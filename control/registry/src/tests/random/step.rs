@@ -207,6 +207,17 @@ pub(super) struct Around {
     pub(super) seconds: u64,
 }
 
+pub(super) fn hello(generation: u64) -> NodeHello {
+    NodeHello {
+        node: "n1".parse().unwrap(),
+        version: String::new(),
+        generation,
+        attach_backend: String::new(),
+        max_wires: 7,
+        machine: None,
+    }
+}
+
 impl Step {
     /// The command that it is; `None`: it is none.
     pub(super) fn command(self, around: &Around) -> Option<Command> {
@@ -270,13 +281,7 @@ impl Step {
                     wire,
                 }
             }
-            Self::Hello => Command::NodeHello(NodeHello {
-                node: node(),
-                version: String::new(),
-                generation: around.generation,
-                attach_backend: String::new(),
-                max_wires: 7,
-            }),
+            Self::Hello => Command::NodeHello(hello(around.generation)),
             Self::Bye => Command::NodeBye { node: node() },
             Self::Wait { .. } | Self::Restart => return None,
         })
