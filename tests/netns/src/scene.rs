@@ -49,7 +49,11 @@ impl Scene {
 
     /// The same with more arguments for the agent's half.
     pub fn start_with(label: &str, mode: Mode, arguments: &[&str]) -> Result<Self> {
-        let node = Node::start_with(label, mode, arguments)?;
+        Self::of(Node::start_with(label, mode, arguments)?)
+    }
+
+    /// A scene on a node that was just started.
+    pub fn of(node: Node) -> Result<Self> {
         Ok(Self {
             api: node.api(),
             before: Leftovers::snapshot(&watch(&node))?,
@@ -99,23 +103,40 @@ impl Scene {
 
     /// Closes every connection, and fails unless nothing remains of them anywhere: in the workloads' namespaces, which
     /// go now, on the node, in its tables, at control, among the processes.
-    pub fn finish(mut self, namespaces: impl IntoIterator<Item = NetNs>) -> Result<()> {
-        for status in self.api.connections()? {
-            self.api.close(status.connection.unwrap_or_default())?;
+    pub fn finish(self, namespaces: impl IntoIterator<Item = NetNs>) -> Result<()> {
+        Self::finish_all([self], namespaces)
+    }
+
+    /// The same for several nodes, in the order in which they were started, whose agents run.
+    pub fn finish_all(
+        scenes: impl IntoIterator<Item = Self>,
+        namespaces: impl IntoIterator<Item = NetNs>,
+    ) -> Result<()> {
+        let mut scenes: Vec<Self> = scenes.into_iter().collect();
+        for scene in &scenes {
+            for status in scene.api.connections()? {
+                scene.api.close(status.connection.unwrap_or_default())?;
+            }
         }
         let namespaces: Vec<NetNs> = namespaces.into_iter().collect();
         eventually(Duration::from_secs(5), "every interface to go", || {
-            let mut left = self.node.kernel()?.positions.len();
+            let mut left = 0;
+            for scene in &scenes {
+                left += scene.node.kernel()?.positions.len();
+            }
             for netns in &namespaces {
                 left += netns.net(Net::links)?.len() - 1;
             }
             Ok(left == 0)
         })?;
-        let connections = self.api.connections()?;
-        ensure!(connections.is_empty(), "connections are left: {connections:?}");
         drop(namespaces);
-        self.before.assert_same_objects(&watch(&self.node))?;
-        self.over = true;
+        // The last one goes first: what it is made of was not there when the others were started.
+        while let Some(mut scene) = scenes.pop() {
+            let connections = scene.api.connections()?;
+            ensure!(connections.is_empty(), "connections are left: {connections:?}");
+            scene.before.assert_same_objects(&watch(&scene.node))?;
+            scene.over = true;
+        }
         Ok(())
     }
 }

@@ -12,6 +12,8 @@ mod context;
 mod death;
 #[path = "scenarios/discover.rs"]
 mod discover;
+#[path = "scenarios/domains.rs"]
+mod domains;
 #[path = "scenarios/features.rs"]
 mod features;
 #[path = "scenarios/heal.rs"]
@@ -55,12 +57,13 @@ fn with_prefixes(name: &str, prefixes: &[&str]) -> NetworkService {
 
 /// The table and the files of the scenarios.
 const TABLE: &str = include_str!("../../../docs/nsm-scenarios.md");
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("basic", include_str!("scenarios/basic.rs")),
     ("chain", include_str!("scenarios/chain.rs")),
     ("context", include_str!("scenarios/context.rs")),
     ("death", include_str!("scenarios/death.rs")),
     ("discover", include_str!("scenarios/discover.rs")),
+    ("domains", include_str!("scenarios/domains.rs")),
     ("features", include_str!("scenarios/features.rs")),
     ("heal", include_str!("scenarios/heal.rs")),
     ("life", include_str!("scenarios/life.rs")),

@@ -34,22 +34,6 @@ fn a_name_that_is_taken_is_refused_whoever_has_it() {
 }
 
 #[test]
-fn a_name_that_nobody_asked_for_gives_way_to_somebody_elses_interface() {
-    let stage = Stage::new();
-    stage.client.net(|net| net.add_bridge("nsm-1")).unwrap();
-    stage.gateway.net(|net| net.add_bridge("nse-1")).unwrap();
-    let wire = Wire::request(&stage.api, stage.request("first")).unwrap();
-    assert_eq!(
-        (wire.client_interface.as_str(), wire.endpoint_interface.as_str()),
-        ("nsm-2", "nse-2")
-    );
-    ping(&stage.client, wire.endpoint[0], PingPlan::default())
-        .unwrap()
-        .assert_all_answered()
-        .unwrap();
-}
-
-#[test]
 fn prefixes_that_overlap_or_are_used_up_are_refused() {
     let stage = Stage::new();
     let with_prefix = |name: &str, prefix: &str| {
