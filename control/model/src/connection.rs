@@ -3,7 +3,7 @@
 //! A connection is its client's: one interface, one pair of address sets, one pair of hardware addresses, for life.
 //! Where it leads may change meanwhile, and is in its branches.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,10 @@ pub struct Connection {
     /// Where flows go on that were there before a change, and new ones do not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draining: Vec<Branch>,
+    /// Endpoints that its node has lost, and why: it leads there only if there is no other. Forgotten when they are
+    /// elsewhere, or answer again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<EndpointName, String>,
     /// Where it led before a change that its node has not confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Before>>,

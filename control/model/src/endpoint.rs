@@ -429,6 +429,12 @@ impl NetworkServiceEndpoint {
         without(self) == without(other)
     }
 
+    /// Whether it is where `other` is: on its node, in its namespace or at its interface.
+    #[must_use]
+    pub fn is_where(&self, other: &Self) -> bool {
+        (&self.node, &self.attachment) == (&other.node, &other.attachment)
+    }
+
     /// What it is chosen by for `service`: what is proven of it, and for keys of which nothing is proven the labels
     /// that it registered.
     #[must_use]

@@ -69,8 +69,7 @@ impl Inventory {
     pub fn put_endpoint(&mut self, endpoint: Arc<NetworkServiceEndpoint>) {
         let was_dead = self.is_dead(endpoint.name());
         let old = self.take_endpoint(endpoint.name());
-        let place = |one: &NetworkServiceEndpoint| (one.node().clone(), one.attachment().clone());
-        let still_dead = was_dead && old.is_some_and(|old| place(&old) == place(&endpoint));
+        let still_dead = was_dead && old.is_some_and(|old| old.is_where(&endpoint));
         for service in endpoint.services().keys() {
             self.board_mut(service).put_endpoint(service, &endpoint);
         }

@@ -246,7 +246,8 @@ pub fn backup(
     if all.len() > 1 {
         tries.push(from_the_end);
     }
-    tries.into_iter().find_map(|avoid| {
+    tries.into_iter().find_map(|passed| {
+        let avoid = &[passed, input.avoid].concat();
         let input = SelectInput { avoid, ..*input };
         Walk::new(inventory, usage, &input).in_reserve(selection)
     })

@@ -200,6 +200,9 @@ pub enum WireFailureKind {
 pub enum ObservedWire {
     /// It does not forward.
     Lost {
+        /// The endpoint whose end is gone, or that is not reached any more; `None`: it is the client's end, or another
+        /// reason.
+        endpoint: Option<EndpointName>,
         /// Why.
         message: String,
     },

@@ -42,11 +42,11 @@ impl Registry {
         Some(self.touch_wire(&node, id))
     }
 
-    /// The node has made the wire. One that is parked stays DOWN, for its reason.
+    /// The node has made the wire. One that is parked stays DOWN, for its reason, and so does one that leads to the dead.
     pub(crate) fn wire_stands(&mut self, id: &ConnectionId) {
         self.confirm(id);
         self.asked.remove(id);
-        self.set_state(id, ConnectionState::Up);
+        self.stand(id);
         if let Some(connection) = self.tables.connections.get(id) {
             self.settled.push(Settled {
                 id: id.clone(),

@@ -77,6 +77,9 @@ impl Registry {
         self.tell(RegistryEvent::Endpoint(ChangeKind::Update, Arc::clone(&endpoint)));
         self.touch_dead(endpoint.name());
         self.tables.put_endpoint(Arc::clone(&endpoint));
+        if old.as_ref().is_some_and(|old| !old.is_where(&endpoint)) {
+            self.find_again(endpoint.name());
+        }
         if old
             .as_ref()
             .is_some_and(|old| old.differs_in_lease_only(&endpoint))
@@ -101,6 +104,7 @@ impl Registry {
         };
         self.touch_record(Record::Endpoint, name);
         self.tell(RegistryEvent::Endpoint(ChangeKind::Delete, Arc::clone(&endpoint)));
+        self.find_again(name);
         self.concerned(Some(&endpoint), None)
     }
 

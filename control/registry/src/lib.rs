@@ -13,6 +13,7 @@ mod command;
 mod config;
 mod connections;
 mod context;
+mod draining;
 mod effects;
 mod endpoints;
 mod foreign;

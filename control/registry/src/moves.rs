@@ -7,12 +7,13 @@ use std::{
 
 use tieline_model::{
     Attachment, Before, Branch, Circuit, Connection, ConnectionId, ConnectionState, EndpointName, Rebalance,
-    Report, ServiceName, Step, TrafficSelector, limits::MAX_BRANCHES,
+    Report, ServiceName, Step, TrafficSelector,
 };
 use tieline_planner::{Member, Selection, Told, balance, lower};
 
 use crate::{
     ChangeKind, NodeGeneration, Record, Refusal, Registry, Settled,
+    draining::outgoing,
     way::{Asking, Way, client_of},
 };
 
@@ -201,7 +202,8 @@ impl Registry {
     ) {
         let before = before.and_then(|before| self.still(*before));
         let moved = way.branches != connection.branches;
-        let draining = self.still_draining(outgoing.iter().chain(&connection.draining), &way.branches);
+        let outgoing = outgoing.iter().chain(&connection.draining);
+        let draining = self.still_draining(connection, outgoing, &way.branches);
         let same =
             way.backup == connection.backup && before == connection.before && draining == connection.draining;
         if !moved && same {
@@ -215,7 +217,9 @@ impl Registry {
             report: connection.report.clone(),
             failed: Vec::new(),
         };
-        let now = stood.then(has).and_then(|before| self.still(before));
+        let lost = |name: &EndpointName| connection.lost.contains_key(name);
+        let holds = !connection.circuits_in_use().flat_map(Circuit::path).any(lost);
+        let now = (stood && holds).then(has).and_then(|before| self.still(before));
         changed.before = before.or(now);
         (changed.branches, changed.backup, changed.draining) = (way.branches, way.backup, draining);
         if moved {
@@ -249,6 +253,7 @@ impl Registry {
         let mut changed = Connection::clone(connection);
         changed.branches.clear();
         changed.draining.clear();
+        changed.lost.clear();
         (changed.backup, changed.before, changed.state) = (None, None, state);
         if let Refusal::NoEndpoint(error) = &refusal {
             changed.report = error.report().clone();
@@ -315,38 +320,6 @@ impl Registry {
         }
     }
 
-    /// Whether a connection leads through an endpoint that is drained.
-    fn is_drained(&self, connection: &Connection) -> bool {
-        let mut names = connection.circuits_in_use().flat_map(Circuit::path);
-        names.any(|name| {
-            self.tables
-                .endpoints()
-                .get(name)
-                .is_some_and(|one| one.is_draining())
-        })
-    }
-
-    /// What of `draining`, the last ones first, can go on beside `branches`: it stands, nobody on it is dead, and it ends
-    /// where no branch ends.
-    pub(crate) fn still_draining<'a>(
-        &self,
-        draining: impl Iterator<Item = &'a Branch>,
-        branches: &[Branch],
-    ) -> Vec<Branch> {
-        let dead = |name: &EndpointName| self.tables.inventory.is_dead(name);
-        let mut still: Vec<Branch> = Vec::new();
-        for one in draining {
-            let circuit = &one.circuit;
-            let ends_beside = |other: &Branch| other.circuit.endpoint == circuit.endpoint;
-            let taken = branches.iter().chain(&still).any(ends_beside);
-            let is_room = branches.len() + still.len() < MAX_BRANCHES;
-            if is_room && !taken && self.stands(circuit) && !circuit.path().any(dead) {
-                still.push(one.clone());
-            }
-        }
-        still
-    }
-
     /// What a connection can still go back to.
     fn still(&self, mut before: Before) -> Option<Box<Before>> {
         before.backup = before.backup.filter(|circuit| self.stands(circuit));
@@ -355,7 +328,7 @@ impl Registry {
     }
 
     /// Whether every endpoint of a circuit is still there, where the circuit's ends are.
-    fn stands(&self, circuit: &Circuit) -> bool {
+    pub(crate) fn stands(&self, circuit: &Circuit) -> bool {
         let at = |name: &EndpointName| self.tables.endpoints().get(name);
         let server = &circuit.server;
         let ends = at(&circuit.endpoint)
@@ -374,23 +347,4 @@ impl Registry {
         let nodes: BTreeSet<_> = nodes.map(|connection| &connection.client.node).collect();
         nodes.into_iter().filter_map(|node| self.planned(node)).collect()
     }
-}
-
-/// The branches of a connection that flows go on in which are there, when it leads along `branches`: with the same
-/// functions before another end, or whatever their way if it is left `gently`. Functions that come between are never
-/// passed by.
-fn outgoing(connection: &Connection, branches: &[Branch], gently: bool) -> Vec<Branch> {
-    let functions = |circuit: &Circuit| {
-        circuit
-            .hops
-            .iter()
-            .map(|hop| hop.endpoint.clone())
-            .collect::<Vec<_>>()
-    };
-    let goes = |old: &&Branch| {
-        let same = |new: &&Branch| new.wiring == old.wiring && new.traffic == old.traffic;
-        let next = branches.iter().find(same).or(branches.last());
-        next.is_some_and(|next| gently || functions(&next.circuit) == functions(&old.circuit))
-    };
-    connection.branches.iter().filter(goes).cloned().collect()
 }

@@ -180,8 +180,8 @@ impl Registry {
             return;
         }
         match wire {
-            ObservedWire::Lost { message } => self.set_state(id, ConnectionState::Down { reason: message }),
-            ObservedWire::Restored => self.set_state(id, ConnectionState::Up),
+            ObservedWire::Lost { endpoint, message } => self.lost(id, endpoint.as_ref(), message),
+            ObservedWire::Restored => self.restored(id),
             ObservedWire::Switched { endpoint } => self.switched(id, &endpoint),
             ObservedWire::Drained { endpoint } => self.drained(id, &endpoint),
         }

@@ -1,6 +1,10 @@
 //! Requests: new connections, refreshes and changes.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use tieline_model::{
     ClientSide, Connection, ConnectionId, ConnectionRequest, ConnectionState, Context, IfName, Invalid,
@@ -212,6 +216,7 @@ impl Registry {
             branches: way.branches,
             backup: way.backup,
             draining: Vec::new(),
+            lost: BTreeMap::new(),
             before: None,
             former: Vec::new(),
             report: way.report,

@@ -23,7 +23,7 @@ impl Registry {
             return;
         }
         let blamed = self.blamed(&connection, &failure);
-        if self.try_elsewhere(&connection, blamed) {
+        if self.try_elsewhere(&connection, &blamed, &failure) {
             return;
         }
         if let Some(before) = connection
@@ -58,7 +58,7 @@ impl Registry {
                 result,
             });
         }
-        self.set_state(&id, ConnectionState::Down { reason: message });
+        self.lost(&id, blamed.first(), message);
     }
 
     /// The endpoints that a failure is about. What a node says of a namespace or interface tells which; of anything
@@ -91,21 +91,34 @@ impl Registry {
     }
 
     /// Leads a connection past endpoints that its node could not lead it to; false if there is no way past them.
-    fn try_elsewhere(&mut self, connection: &Arc<Connection>, blamed: Vec<EndpointName>) -> bool {
+    fn try_elsewhere(
+        &mut self,
+        connection: &Arc<Connection>,
+        blamed: &[EndpointName],
+        failure: &NodeFailure,
+    ) -> bool {
         let mut before = connection.before.clone().unwrap_or_default();
         let known = before.failed.len();
         for name in blamed {
-            if !before.failed.contains(&name) {
-                before.failed.push(name);
+            if !before.failed.contains(name) {
+                before.failed.push(name.clone());
             }
         }
         if before.failed.len() == known || before.failed.len() > MAX_FAILED {
             return false;
         }
-        let Ok(way) = self.way_of(connection, &Told::new(), &before.failed) else {
+        let mut tried = Connection::clone(connection);
+        if matches!(
+            failure.kind,
+            WireFailureKind::NetnsGone | WireFailureKind::InterfaceGone
+        ) {
+            let lost = blamed.iter().map(|name| (name.clone(), failure.message.clone()));
+            tried.lost.extend(lost);
+        }
+        let Ok(way) = self.way_of(&tried, &Told::new(), &before.failed) else {
             return false;
         };
-        self.lead_after(connection, Some(before), way, &[]);
+        self.lead_after(&Arc::new(tried), Some(before), way, &[]);
         true
     }
 
@@ -126,7 +139,7 @@ impl Registry {
         });
         let spoilt = |circuit: &tieline_model::Circuit| circuit.path().any(|name| failed.contains(name));
         changed.backup = backup.filter(|circuit| !spoilt(circuit));
-        changed.draining = self.still_draining(connection.draining.iter(), &branches);
+        changed.draining = self.still_draining(&changed, connection.draining.iter(), &branches);
         (changed.branches, changed.report, changed.before) = (branches, report, None);
         self.put_moved(connection, changed);
     }

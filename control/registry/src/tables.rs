@@ -76,6 +76,8 @@ pub(crate) struct Tables {
     pub(crate) beside: Index<EndpointName, ConnectionId>,
     /// By the endpoints that flows of theirs go on at that were there before a change.
     pub(crate) drains: Index<EndpointName, ConnectionId>,
+    /// By the endpoints that their nodes have lost.
+    pub(crate) lost: Index<EndpointName, ConnectionId>,
     /// By the wirings that decided about them.
     pub(crate) by_wiring: Index<WiringName, ConnectionId>,
     pub(crate) by_node: Index<NodeName, ConnectionId>,
@@ -244,6 +246,10 @@ impl Tables {
         passed(connection.circuits_in_use()).for_each(|endpoint| self.by_endpoint.put(endpoint, id));
         passed(connection.circuits_beside()).for_each(|endpoint| self.beside.put(endpoint, id));
         passed(draining(connection)).for_each(|endpoint| self.drains.put(endpoint, id));
+        connection
+            .lost
+            .keys()
+            .for_each(|endpoint| self.lost.put(endpoint, id));
         decided_by(connection).for_each(|wiring| self.by_wiring.put(wiring, id));
         if is_wanting(connection) {
             self.wanting.put(&connection.service, id);
@@ -255,6 +261,10 @@ impl Tables {
         passed(connection.circuits_in_use()).for_each(|endpoint| self.by_endpoint.take(endpoint, id));
         passed(connection.circuits_beside()).for_each(|endpoint| self.beside.take(endpoint, id));
         passed(draining(connection)).for_each(|endpoint| self.drains.take(endpoint, id));
+        connection
+            .lost
+            .keys()
+            .for_each(|endpoint| self.lost.take(endpoint, id));
         decided_by(connection).for_each(|wiring| self.by_wiring.take(wiring, id));
         self.wanting.take(&connection.service, id);
     }
@@ -295,8 +305,12 @@ pub(crate) fn passed<'a>(
     circuits.flat_map(Circuit::path)
 }
 
-/// Whether one endpoint more may help: it leads nowhere, or nothing else can take over all of its way.
+/// Whether one endpoint more may help: it leads nowhere, or its node has lost endpoints, or nothing else can take over all
+/// of its way.
 fn is_wanting(connection: &Connection) -> bool {
+    if !connection.lost.is_empty() {
+        return true;
+    }
     let Some((main, backup)) = connection.main_circuit().zip(connection.backup.as_ref()) else {
         return true;
     };

@@ -39,7 +39,11 @@ impl Registry {
             .map(|circuit| path_of(None, circuit))
             .into_iter()
             .collect();
-        let input = self.input(asking, &spare);
+        let lost = lost_by(asking);
+        let input = SelectInput {
+            avoid: &lost,
+            ..self.input(asking, &spare)
+        };
         let spare = backup(&self.tables.inventory, &self.tables, &input, &selection.branches);
         let paths: Vec<Vec<EndpointName>> = selection
             .branches
@@ -65,10 +69,23 @@ impl Registry {
         })
     }
 
-    /// Selects alone.
+    /// Selects alone. What the connection's node has lost is taken only if there is no other way.
     pub(crate) fn selection(&self, asking: &Asking<'_>) -> Result<Selection, Refusal> {
         let current: Vec<BranchPath> = asking.connection.map(paths_of).unwrap_or_default();
         let input = self.input(asking, &current);
+        let mut lost = lost_by(asking);
+        if !lost.is_empty() {
+            lost.extend_from_slice(asking.avoid);
+            let avoid = &lost;
+            let past = select(
+                &self.tables.inventory,
+                &self.tables,
+                &SelectInput { avoid, ..input },
+            );
+            if let Ok(selection) = past {
+                return Ok(selection);
+            }
+        }
         Ok(select(&self.tables.inventory, &self.tables, &input)?)
     }
 
@@ -85,6 +102,12 @@ impl Registry {
             turn: turn.copied().unwrap_or_default(),
         }
     }
+}
+
+/// What the node of a connection has lost.
+fn lost_by(asking: &Asking<'_>) -> Vec<EndpointName> {
+    let lost = asking.connection.map(|connection| connection.lost.keys());
+    lost.into_iter().flatten().cloned().collect()
 }
 
 /// Who asked for a connection.

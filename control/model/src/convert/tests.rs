@@ -196,7 +196,7 @@ prop_compose! {
             mtu: Mtu::parse("m", mtu).unwrap(),
             state: if up { ConnectionState::Up } else { ConnectionState::Down { reason: "x".to_owned() } },
             client: ClientSide { node: node.clone(), netns, interface: "nsm-1".parse().unwrap(), mac: MacAddr(client_mac), addresses: src },
-            server_addresses: dst, branches: if parked { Vec::new() } else { vec![branch] }, backup: None, draining: Vec::new(), before: None, former: Vec::new(), report: crate::Report::default(), src_routes, dst_routes, excluded_prefixes, context, expires, path: Path { segments: vec![hop] }, generation: 3,
+            server_addresses: dst, branches: if parked { Vec::new() } else { vec![branch] }, backup: None, draining: Vec::new(), lost: std::collections::BTreeMap::new(), before: None, former: Vec::new(), report: crate::Report::default(), src_routes, dst_routes, excluded_prefixes, context, expires, path: Path { segments: vec![hop] }, generation: 3,
             owner: workload.owner(),
         }
     }

@@ -52,6 +52,7 @@ fn parked() -> Connection {
         branches: Vec::new(),
         backup: None,
         draining: Vec::new(),
+        lost: std::collections::BTreeMap::new(),
         before: None,
         former: Vec::new(),
         report: Report::default(),

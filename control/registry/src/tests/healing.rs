@@ -1,9 +1,9 @@
 //! Endpoints that die, drain and live again, and what nodes do about it by themselves.
 
-use tieline_model::{ConnectionState, EndpointName, ObjectKind};
+use tieline_model::{Attachment, ConnectionState, EndpointName, NetnsRef, Object, ObjectKind};
 
 use super::{
-    Bench, T0,
+    Bench, T0, endpoint_at,
     live::{bench, connection, delete, drain, labelled, way, wirings},
     service,
 };
@@ -169,4 +169,160 @@ fn a_backup_that_shares_a_function_gives_way_to_one_that_shares_nothing() {
     bench.apply(vec![labelled("fw-2", "firewall")]).unwrap();
     assert_eq!(way(&bench, "c1"), "fw-1>gw");
     assert_eq!(ends(&bench), ["fw-2", "gw-2"]);
+}
+
+/// The node has lost the wire's end at an endpoint, or the client's.
+fn lose(bench: &mut Bench, id: &str, endpoint: Option<&str>) {
+    let lost = ObservedWire::Lost {
+        endpoint: endpoint.map(|name| name.parse().unwrap()),
+        message: "its namespace is gone".to_owned(),
+    };
+    observe(bench, id, lost);
+    bench.flush();
+    assert_eq!(bench.restored().tables, bench.registry.tables);
+}
+
+fn state(bench: &Bench, id: &str) -> String {
+    match connection(bench, id).state {
+        ConnectionState::Down { reason } => reason,
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_wire_that_has_lost_its_client_is_down_and_stays_where_it_is() {
+    let mut bench = bench(service("gold"));
+    bench.apply(vec![labelled("gw-2", "vpngateway")]).unwrap();
+    let before = bench.connect(1, "c1", "gold");
+    lose(&mut bench, "c1", None);
+    assert_eq!(state(&bench, "c1"), "its namespace is gone");
+    assert_eq!(connection(&bench, "c1").branches, before.branches);
+    observe(&mut bench, "c1", ObservedWire::Restored);
+    assert_eq!(connection(&bench, "c1"), before);
+}
+
+#[test]
+fn a_wire_that_has_lost_its_endpoint_is_led_to_another() {
+    let mut bench = bench(service("gold"));
+    bench
+        .apply(vec![
+            labelled("gw-2", "vpngateway"),
+            labelled("gw-3", "vpngateway"),
+        ])
+        .unwrap();
+    bench.connect(1, "c1", "gold");
+    bench.connect(2, "c2", "gold");
+    let steady = connection(&bench, "c2");
+    let first = way(&bench, "c1");
+    lose(&mut bench, "c1", Some(&first));
+    let second = way(&bench, "c1");
+    assert_ne!(second, first);
+    assert!(state(&bench, "c1").contains(&format!("endpoint {first} is lost")));
+    bench.ack(Vec::new());
+    let moved = connection(&bench, "c1");
+    assert_eq!((moved.state, moved.before), (ConnectionState::Up, None));
+    assert_eq!(moved.draining, [], "nothing goes on at what is gone");
+    let third = moved.backup.unwrap().endpoint;
+    assert_ne!(third.as_str(), first, "what is gone is no backup");
+    assert_eq!(connection(&bench, "c2"), steady, "others say for themselves");
+    lose(&mut bench, "c1", Some(&first));
+    assert_eq!(way(&bench, "c1"), second, "it is not there any more");
+    assert_eq!(state(&bench, "c1"), "Up");
+}
+
+#[test]
+fn a_wire_that_has_lost_the_only_endpoint_is_down_until_one_comes_or_it_is_back() {
+    let mut bench = bench(service("gold"));
+    let before = bench.connect(1, "c1", "gold");
+    lose(&mut bench, "c1", Some("gw"));
+    assert_eq!(
+        state(&bench, "c1"),
+        "endpoint gw is lost and there is no other: start it, or register another one: its namespace is gone"
+    );
+    assert_eq!(
+        connection(&bench, "c1").branches,
+        before.branches,
+        "its ends stay"
+    );
+    bench.ack(Vec::new());
+    assert!(
+        state(&bench, "c1").contains("endpoint gw is lost"),
+        "an answer heals nothing"
+    );
+    observe(&mut bench, "c1", ObservedWire::Restored);
+    assert_eq!(connection(&bench, "c1"), before);
+    lose(&mut bench, "c1", Some("gw"));
+    bench.apply(vec![labelled("gw-2", "vpngateway")]).unwrap();
+    assert_eq!(
+        way(&bench, "c1"),
+        "gw-2",
+        "healed with the command that brings one"
+    );
+    bench.ack(Vec::new());
+    assert_eq!(state(&bench, "c1"), "Up");
+    assert_eq!(connection(&bench, "c1").backup, None);
+    health(&mut bench, "gw", true);
+    let backup = connection(&bench, "c1").backup.unwrap();
+    assert_eq!(backup.endpoint.as_str(), "gw", "what answers is forgiven");
+}
+
+#[test]
+fn an_endpoint_that_is_registered_elsewhere_is_tried_again_by_who_has_lost_it() {
+    let mut bench = bench(service("gold"));
+    bench.connect(1, "c1", "gold");
+    lose(&mut bench, "c1", Some("gw"));
+    let elsewhere = NetnsRef::parse("n", "/run/netns/gw-again", None).unwrap();
+    let again = endpoint_at("gw", "gold", Attachment::Netns(elsewhere));
+    bench.apply(vec![Object::NetworkServiceEndpoint(again)]).unwrap();
+    bench.ack(Vec::new());
+    assert_eq!(state(&bench, "c1"), "Up");
+    let circuit = connection(&bench, "c1").main_circuit().cloned().unwrap();
+    assert_eq!(circuit.server.attachment.to_string(), "netns /run/netns/gw-again");
+}
+
+#[test]
+fn a_wire_that_has_lost_its_reserve_stands_and_gets_another() {
+    let mut bench = bench(service("gold"));
+    bench
+        .apply(vec![
+            labelled("gw-2", "vpngateway"),
+            labelled("gw-3", "vpngateway"),
+        ])
+        .unwrap();
+    let before = bench.connect(1, "c1", "gold");
+    let reserve = before.backup.unwrap().endpoint;
+    lose(&mut bench, "c1", Some(reserve.as_str()));
+    let after = connection(&bench, "c1");
+    assert_eq!(
+        (&after.state, &after.branches),
+        (&ConnectionState::Up, &before.branches)
+    );
+    assert_ne!(after.backup.unwrap().endpoint, reserve);
+}
+
+#[test]
+fn what_is_lost_behind_a_function_may_be_the_function() {
+    let mut bench = bench(service("gold"));
+    bench
+        .apply(vec![labelled("gw-2", "vpngateway"), labelled("fw-1", "firewall")])
+        .unwrap();
+    bench.apply(wirings()).unwrap();
+    bench.connect(1, "c1", "gold");
+    assert_eq!(way(&bench, "c1"), "fw-1>gw");
+    lose(&mut bench, "c1", Some("gw"));
+    assert_eq!(way(&bench, "c1"), "fw-1>gw-2", "there is no other function");
+    bench.ack(Vec::new());
+    assert_eq!(state(&bench, "c1"), "Up");
+    bench
+        .apply(vec![labelled("fw-2", "firewall"), labelled("gw-3", "vpngateway")])
+        .unwrap();
+    assert_eq!(way(&bench, "c1"), "fw-1>gw-2");
+    lose(&mut bench, "c1", Some("gw-2"));
+    assert_eq!(way(&bench, "c1"), "fw-2>gw-3");
+    bench.ack(Vec::new());
+    lose(&mut bench, "c1", Some("fw-2"));
+    assert!(
+        state(&bench, "c1").contains("endpoint fw-2 is lost"),
+        "both functions are lost"
+    );
 }

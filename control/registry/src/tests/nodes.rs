@@ -80,6 +80,7 @@ fn a_wire_that_is_lost_is_down_with_its_reason_until_it_is_back() {
     observe(
         &mut bench,
         ObservedWire::Lost {
+            endpoint: None,
             message: "nsm-1 is gone".to_owned(),
         },
     );
@@ -95,6 +96,7 @@ fn a_wire_that_is_lost_is_down_with_its_reason_until_it_is_back() {
     observe(
         &mut bench,
         ObservedWire::Lost {
+            endpoint: None,
             message: "again".to_owned(),
         },
     );

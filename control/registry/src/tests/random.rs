@@ -231,8 +231,18 @@ fn run(steps: Vec<Step>, compare_each: bool) {
         (&nothing.names, &nothing.wanting, &nothing.beside)
     );
     assert_eq!(
-        (&tables.by_endpoint, &tables.by_wiring, &tables.drains),
-        (&nothing.by_endpoint, &nothing.by_wiring, &nothing.drains)
+        (
+            &tables.by_endpoint,
+            &tables.by_wiring,
+            &tables.drains,
+            &tables.lost
+        ),
+        (
+            &nothing.by_endpoint,
+            &nothing.by_wiring,
+            &nothing.drains,
+            &nothing.lost
+        )
     );
     assert!(world.agent.wires.is_empty());
     assert!(!world.bench.store.keys().any(|key| key.starts_with("connection/")));

@@ -137,6 +137,9 @@ fn observation(node: NodeName, seen: proto::Observation) -> Result<Command, Inva
     let endpoint = |text: &str| EndpointName::parse("observation.endpoint", text);
     let wire = match seen.kind() {
         proto::ObservationKind::WireLost => ObservedWire::Lost {
+            endpoint: (!seen.endpoint.is_empty())
+                .then(|| endpoint(&seen.endpoint))
+                .transpose()?,
             message: cut(seen.message),
         },
         proto::ObservationKind::WireRestored => ObservedWire::Restored,

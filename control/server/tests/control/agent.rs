@@ -1,5 +1,7 @@
 //! An agent that does what the test tells it.
 
+use std::collections::BTreeSet;
+
 use tieline_proto::tieline::agent::v1 as proto;
 use tieline_proto::tieline::agent::v1::session_down::Message as Down;
 use tieline_proto::tieline::agent::v1::session_up::Message as Up;
@@ -9,6 +11,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::world::{PATIENCE, World};
+
+/// The ids of the wires of a plan.
+pub(crate) fn planned(snapshot: &proto::Snapshot) -> BTreeSet<String> {
+    let ids: BTreeSet<String> = snapshot
+        .wires
+        .iter()
+        .map(|wire| wire.connection_id.clone())
+        .collect();
+    assert_eq!(ids.len(), snapshot.wires.len(), "each once: {snapshot:?}");
+    ids
+}
 
 pub(crate) struct FakeAgent {
     up: mpsc::Sender<proto::SessionUp>,

@@ -11,7 +11,7 @@ use tieline_proto::tieline::agent::v1::Snapshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::FakeAgent;
+use crate::agent::{FakeAgent, planned};
 use crate::calls::{close, request};
 use crate::world::{Agents, PATIENCE, World, eventually};
 
@@ -135,12 +135,7 @@ async fn check(world: &World, snapshot: &Snapshot, heard: &Heard) {
         .filter(|id| !heard.standing.contains(*id) && !heard.unknown.contains(*id))
         .collect();
     assert!(invented.is_empty(), "closed or never asked for: {invented:?}");
-    let planned: BTreeSet<_> = snapshot
-        .wires
-        .iter()
-        .map(|wire| wire.connection_id.clone())
-        .collect();
-    assert_eq!(planned, listed);
+    assert_eq!(planned(snapshot), listed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,13 @@
 //! Agents' sessions.
 
+use std::collections::BTreeSet;
+
 use tieline_proto::tieline::agent::v1 as proto;
 use tieline_proto::tieline::agent::v1::session_up::Message as Up;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use crate::agent::FakeAgent;
+use crate::agent::{FakeAgent, planned};
 use crate::calls::{registration, request};
 use crate::world::{World, eventually};
 
@@ -20,14 +22,7 @@ async fn a_second_session_of_a_node_ends_the_first_and_has_the_whole_plan() {
     let status = first.next().await.unwrap_err();
     assert_eq!(status.code(), Code::Aborted, "{status:?}");
     assert!(snapshot.generation >= delta.generation);
-    assert_eq!(
-        snapshot
-            .wires
-            .iter()
-            .map(|wire| wire.connection_id.as_str())
-            .collect::<Vec<_>>(),
-        ["c1"]
-    );
+    assert_eq!(planned(&snapshot), BTreeSet::from(["c1".to_owned()]));
     drop(first);
     second.ack(snapshot.generation).await;
     asked.await.unwrap().unwrap();
@@ -74,6 +69,39 @@ async fn what_a_node_sees_of_a_wire_is_told() {
     .await;
     agent.say(observation(proto::ObservationKind::WireRestored)).await;
     eventually("the return is listed", async || {
+        world.connections().await[0].reason.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wire_whose_node_has_lost_the_endpoint_is_led_to_another_and_told() {
+    let world = World::with(|_, _| {}).await;
+    let mut agent = world.with_node().await;
+    let mut workload = world.agents().await;
+    let asked = tokio::spawn(async move { workload.request_connection(request("c1", 1)).await });
+    let generation = agent.delta().await.generation;
+    agent.ack(generation).await;
+    asked.await.unwrap().unwrap();
+    let lost = proto::Observation {
+        connection_id: "c1".to_owned(),
+        kind: proto::ObservationKind::WireLost.into(),
+        message: "the namespace is gone".to_owned(),
+        endpoint: "e".to_owned(),
+    };
+    agent.say(Up::Observation(lost)).await;
+    eventually("the loss is listed with the endpoint", async || {
+        let reason = &world.connections().await[0].reason;
+        reason.contains("endpoint e is lost") && reason.contains("the namespace is gone")
+    })
+    .await;
+    let mut operator = world.agents().await;
+    operator.register_endpoint(registration("f", 2)).await.unwrap();
+    let delta = agent.delta().await;
+    let circuit = delta.upsert[0].branches[0].circuit.as_ref().unwrap();
+    assert_eq!(circuit.endpoint_name, "f", "healed by the registration");
+    agent.ack(delta.generation).await;
+    eventually("the wire stands", async || {
         world.connections().await[0].reason.is_empty()
     })
     .await;

@@ -140,6 +140,14 @@ fn nothing_is_held_in_reserve_where_the_connection_has_another_end_already() {
 }
 
 #[test]
+fn what_is_not_to_be_taken_is_not_held_in_reserve_either() {
+    let mut world = World::new(&["service gold", "endpoint a gold", "endpoint b gold"]);
+    assert_eq!(backup_of(&world).as_deref(), Some("b"));
+    world.line("client avoids:b");
+    assert_eq!(backup_of(&world), None);
+}
+
+#[test]
 fn the_dead_and_the_drained_are_not_held_in_reserve() {
     let world = World::new(&[
         "service gold",

@@ -68,11 +68,12 @@ pub(super) enum Step {
         endpoint: u8,
         alive: bool,
     },
-    /// The node says of a wire that it leads it over its backup, or that what drained has ended.
+    /// The node says of a wire that it leads it over its backup, that what drained has ended, that it has lost an end, or
+    /// that it has found it again.
     Seen {
         id: u8,
         endpoint: u8,
-        switched: bool,
+        what: u8,
     },
     Hello,
     Bye,
@@ -97,7 +98,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..5).prop_map(|form| Step::Service { form }),
         1 => (0_u8..5, any::<bool>()).prop_map(|(endpoint, draining)| Step::Drain { endpoint, draining }),
         1 => (0_u8..5, any::<bool>()).prop_map(|(endpoint, alive)| Step::Health { endpoint, alive }),
-        2 => (0_u8..10, 0_u8..5, any::<bool>()).prop_map(|(id, endpoint, switched)| Step::Seen { id, endpoint, switched }),
+        3 => (0_u8..10, 0_u8..5, 0_u8..5).prop_map(|(id, endpoint, what)| Step::Seen { id, endpoint, what }),
         1 => Just(Step::Hello),
         1 => Just(Step::Bye),
         1 => Just(Step::Restart),
@@ -267,13 +268,19 @@ impl Step {
             Self::Seen {
                 id: n,
                 endpoint,
-                switched,
+                what,
             } => {
                 let endpoint = endpoint_name(endpoint).parse().unwrap();
-                let wire = if switched {
-                    ObservedWire::Switched { endpoint }
-                } else {
-                    ObservedWire::Drained { endpoint }
+                let lost = |endpoint| ObservedWire::Lost {
+                    endpoint,
+                    message: "gone".to_owned(),
+                };
+                let wire = match what {
+                    0 => ObservedWire::Switched { endpoint },
+                    1 => ObservedWire::Drained { endpoint },
+                    2 => lost(Some(endpoint)),
+                    3 => lost(None),
+                    _ => ObservedWire::Restored,
                 };
                 Command::Observe {
                     node: node(),
