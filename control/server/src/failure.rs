@@ -75,7 +75,7 @@ pub(crate) enum Failure {
     },
     /// A registry domain that this control was not told of.
     #[error(
-        "{field} \"{value}\": registry domain \"{domain}\" is not known here: start control with --peer {domain}=ADDRESS, and the one there with this domain's name as --peer"
+        "{field} \"{value}\": registry domain \"{domain}\" is not known here: start control with --domain OWN and --peer {domain}=ADDRESS, and the one there with --peer OWN"
     )]
     UnknownDomain {
         /// The field that names it.

@@ -12,6 +12,7 @@ use tieline_proto::tieline::domain::v1 as proto;
 use tieline_proto::tieline::domain::v1::watch_response::Change;
 use tieline_registry::{ChangeKind, Command, Offer, Registry, RegistryEvent};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 
 use super::Domains;
@@ -23,6 +24,8 @@ use crate::failure::Failure;
 const SIGNS_PER_LEASE: u32 = 3;
 /// The shortest and the longest time between two signs of life.
 const SIGNS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
+/// What changes within this time is told at once: a thousand connections that are closed are one message.
+const SOON: Duration = Duration::from_millis(20);
 /// How long the other control may take to say everything.
 const WHOLE_WITHIN: Duration = Duration::from_secs(30);
 const ENDED: &str = "its control ended the stream";
@@ -65,6 +68,10 @@ async fn import(
         whole,
     };
     engine.execute(command).await.map(drop)
+}
+
+fn soon() -> Instant {
+    Instant::now() + SOON
 }
 
 struct Follower {
@@ -113,7 +120,7 @@ impl Follower {
             .difference(&offered)
             .cloned()
             .collect();
-        let mut pause = self.tell().await?;
+        let mut due = Instant::now() + self.tell().await?;
         self.peer.set_reach(Reach::Reached);
         loop {
             tokio::select! {
@@ -126,15 +133,28 @@ impl Follower {
                     None => return Err(Failure::Stopping),
                     Some(Err(end)) => return Err(Failure::Ended(end)),
                     Some(Ok(RegistryEvent::Endpoint(ChangeKind::Update, endpoint))) => {
-                        self.peer.register(NetworkServiceEndpoint::clone(&endpoint)).await?;
+                        self.register(&endpoint).await?;
                     }
                     // A connection that is there has been reserved.
                     Some(Ok(RegistryEvent::Connection(ChangeKind::Update, _))) => {}
-                    Some(Ok(_)) => pause = self.tell().await?,
+                    Some(Ok(_)) => due = due.min(soon()),
                 },
-                () = self.peer.to_be_told() => pause = self.tell().await?,
-                () = tokio::time::sleep(pause) => pause = self.tell().await?,
+                () = self.peer.to_be_told() => due = due.min(soon()),
+                () = tokio::time::sleep_until(due) => due = Instant::now() + self.tell().await?,
             }
+        }
+    }
+
+    /// Registers an endpoint of a workload here again, for it has changed.
+    async fn register(&self, endpoint: &NetworkServiceEndpoint) -> Result<(), Failure> {
+        match self.peer.register(endpoint.clone()).await {
+            Err(failure @ Failure::DomainAway { .. }) => Err(failure),
+            Err(failure) => {
+                let (name, domain) = (endpoint.name(), self.peer.domain());
+                tracing::warn!(%name, %domain, %failure, "an endpoint is not registered in the other domain");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 

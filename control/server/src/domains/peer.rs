@@ -1,6 +1,6 @@
 //! Another registry domain, and what it is asked.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,8 +55,8 @@ pub(crate) struct Peer {
     /// Read by those who ask for something, written by who says what is held: what is asked for meanwhile would be missing
     /// in that, and be taken back.
     gate: RwLock<()>,
-    /// Connections whose addresses are reserved and which are not registered yet.
-    under_way: Mutex<BTreeSet<ConnectionId>>,
+    /// Connections whose addresses are reserved and which are not registered yet, with how often they are asked for.
+    under_way: Mutex<BTreeMap<ConnectionId, usize>>,
     changed: Notify,
 }
 
@@ -69,7 +69,13 @@ pub(crate) struct UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        lock(&self.peer.under_way).remove(&self.id);
+        let mut under_way = lock(&self.peer.under_way);
+        if let Some(count) = under_way.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                under_way.remove(&self.id);
+            }
+        }
     }
 }
 
@@ -156,7 +162,7 @@ impl Peer {
 
     /// From here until the guard is dropped the connection counts as one of this domain.
     pub(crate) fn begin(self: &Arc<Self>, id: &ConnectionId) -> UnderWay {
-        lock(&self.under_way).insert(id.clone());
+        *lock(&self.under_way).entry(id.clone()).or_default() += 1;
         UnderWay {
             peer: Arc::clone(self),
             id: id.clone(),
@@ -219,7 +225,7 @@ impl Peer {
         held: impl Future<Output = Result<Held, Failure>>,
     ) -> Result<Duration, Failure> {
         let _gate = self.gate.write().await;
-        let under_way = lock(&self.under_way).clone();
+        let under_way: Vec<ConnectionId> = lock(&self.under_way).keys().cloned().collect();
         let held = held.await?;
         let ids = held.connections.iter().map(|wish| &wish.id).chain(&under_way);
         let message = proto::HoldRequest {

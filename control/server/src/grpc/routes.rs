@@ -40,7 +40,7 @@ pub(crate) async fn routes(api: &Api) -> Result<(HealthReporter, Routes), Contro
     routes
         .add_service(agents)
         .add_service(operators)
-        .add_service(Peers::new(api.clone()).max_decoding_message_size(MAX_ADMIN_MESSAGE_BYTES))
+        .add_service(Peers::new(api.clone()).max_decoding_message_size(MAX_SESSION_MESSAGE_BYTES))
         .add_service(Monitor::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(Services::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(Endpoints::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES))

@@ -151,17 +151,68 @@ async fn addresses_are_the_other_domains_and_are_given_back() {
         .unwrap()
         .into_inner();
     assert_eq!(given.context, again.context);
-    let in_use = async || {
-        let delete = admin::DeleteRequest {
-            kind: "NetworkService".to_owned(),
-            name: "s".to_owned(),
-        };
-        west.admin().await.delete(delete).await.err()
-    };
-    let refused = in_use().await.expect("a connection of the other domain uses it");
-    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert_eq!(reserved(&west).await, 1);
     workload.close_connection(close("c1", 1)).await.unwrap();
-    eventually("its addresses are given back", async || in_use().await.is_none()).await;
+    eventually("its addresses are given back", async || {
+        reserved(&west).await == 0
+    })
+    .await;
+}
+
+/// How many connections of other domains have addresses of the service `s`. If there is none, the service goes.
+async fn reserved(world: &World) -> u32 {
+    let delete = admin::DeleteRequest {
+        kind: "NetworkService".to_owned(),
+        name: "s".to_owned(),
+    };
+    let Err(refused) = world.admin().await.delete(delete).await else {
+        return 0;
+    };
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    let count = refused.message().split(": ").nth(1).unwrap();
+    count.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_asked_for_while_others_are_given_back_are_kept() {
+    const ROUNDS: u32 = 5;
+    const CLIENTS: u32 = 20;
+    let (east, west) = two().await;
+    let (agent, snapshot) = FakeAgent::join(&east, "n1", 0).await;
+    agent.ack(snapshot.generation).await;
+    let _session = agent.obey();
+    let workload = east.agents().await;
+    let mut calls = tokio::task::JoinSet::new();
+    for client in 0..CLIENTS {
+        let mut workload = workload.clone();
+        calls.spawn(async move {
+            for round in 0..ROUNDS {
+                let (id, client) = (format!("c{client}-{round}"), u64::from(client));
+                workload
+                    .request_connection(far(&id, client, "s@west"))
+                    .await
+                    .unwrap();
+                if round + 1 < ROUNDS {
+                    workload.close_connection(close(&id, client)).await.unwrap();
+                }
+            }
+        });
+    }
+    calls.join_all().await;
+    let mut addresses = std::collections::BTreeSet::new();
+    for status in east.connections().await {
+        let context = status.connection.unwrap().context.unwrap().ip_context.unwrap();
+        for address in context.src_ip_addrs.into_iter().chain(context.dst_ip_addrs) {
+            assert!(addresses.insert(address.clone()), "{address} twice");
+        }
+    }
+    eventually("exactly those that stand have addresses", async || {
+        reserved(&west).await == CLIENTS
+    })
+    .await;
+    let asked = west.metric("tieline_control_rpcs_total{rpc=\"DomainService.Reserve\",code=\"OK\"}");
+    let lost = asked - f64::from(CLIENTS * ROUNDS);
+    assert!(lost.abs() < 0.1, "{lost} were lost and asked for again");
 }
 
 #[tokio::test]
