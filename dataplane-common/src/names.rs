@@ -21,7 +21,7 @@ pub const MAP_REASONS: &str = "TL_REASONS";
 pub const MAP_SPLITS: &str = "TL_SPLITS";
 /// LRU hash: [`crate::abi::FlowKey`] → [`crate::abi::FlowPin`].
 pub const MAP_FLOWS: &str = "TL_FLOWS";
-/// Array: position slot → when a reply to a probe came in there (`u64`, `CLOCK_MONOTONIC` nanoseconds); 0: never.
+/// Array: position slot → when a reply to a probe came in there (`u64`, `CLOCK_MONOTONIC` nanoseconds); 0: never since the position has the slot.
 pub const MAP_LIVENESS: &str = "TL_LIVENESS";
 /// Per-CPU array of one: what was read of the packet in work ([`crate::flow::Seen`]). Of no use to anybody else.
 pub const MAP_SCRATCH: &str = "TL_SCRATCH";

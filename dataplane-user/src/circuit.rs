@@ -220,6 +220,25 @@ impl Wire {
         branches.chain(draining).chain(&self.backup)
     }
 
+    /// Which function or endpoint has the end of this number in the layout, and its namespace, if it has one of its own;
+    /// `None` for the client's end.
+    #[must_use]
+    pub fn workload_at(&self, number: usize) -> Option<(&str, Option<NetnsId>)> {
+        let layout = self.layout();
+        let mut circuits = self.circuits().zip(&layout.chains);
+        let (circuit, at) = circuits.find_map(|(circuit, chain)| {
+            let at = chain.iter().position(|end| *end == number)?;
+            Some((circuit, at))
+        })?;
+        let hop = circuit.hops.get(at / 2);
+        let name = hop.map_or(&circuit.endpoint_name, |hop| &hop.endpoint_name);
+        let netns = match circuit.ends().nth(at)? {
+            End::Veth(end) => Some(end.netns.id),
+            End::Interface(_) => None,
+        };
+        Some((name, netns))
+    }
+
     /// The same wire while it leads nowhere.
     #[must_use]
     pub fn parked(&self) -> Self {

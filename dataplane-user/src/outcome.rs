@@ -1,5 +1,7 @@
 //! What came of carrying out a plan.
 
+use std::collections::BTreeSet;
+
 use dataplane_common::abi::Generation;
 
 use crate::desired::WireId;
@@ -19,11 +21,39 @@ pub struct Outcome {
     pub restored: Vec<WireId>,
     /// What could not be taken away; the next full pass tries again.
     pub postponed: Vec<Postponed>,
-    /// Wires that were led over their backup, because a workload that a branch led to is gone; and the endpoint that the
-    /// backup ends at.
+    /// For control to hear of.
+    pub news: News,
+    /// Wires of which a workload is gone, and the numbers of the ends there in the layout.
+    pub(crate) bereft: Vec<(WireId, BTreeSet<usize>)>,
+}
+
+/// What the node has found out and decided by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Endpoints and functions that have died, by name; and how that was seen.
+    pub dead: Vec<(String, &'static str)>,
+    /// Endpoints that answer, for the first time or again.
+    pub alive: Vec<String>,
+    /// Wires that were led over their backup, and the endpoint that it ends at.
     pub switched: Vec<(WireId, String)>,
-    /// Wires that cannot be made because a workload is gone, and the number of the end there in the layout.
-    pub(crate) bereft: Vec<(WireId, usize)>,
+    /// The same of wires that were led there before, of which control may know nothing.
+    pub still_switched: Vec<(WireId, String)>,
+    /// Wires that lead to an endpoint that does not answer, for they have no other; and the endpoint.
+    pub unanswered: Vec<(WireId, String)>,
+    /// Wires, and the endpoint at which the last flow has ended.
+    pub drained: Vec<(WireId, String)>,
+}
+
+impl News {
+    /// Adds what has come since.
+    pub(crate) fn append(&mut self, mut later: Self) {
+        self.dead.append(&mut later.dead);
+        self.alive.append(&mut later.alive);
+        self.switched.append(&mut later.switched);
+        self.still_switched.append(&mut later.still_switched);
+        self.unanswered.append(&mut later.unanswered);
+        self.drained.append(&mut later.drained);
+    }
 }
 
 /// Something that should have been taken away and is still there.
@@ -46,6 +76,8 @@ pub struct WireFailure {
     pub message: String,
     /// Which request field the failure is about, in NSM's spelling, and its value.
     pub field: Option<(String, String)>,
+    /// The function or endpoint whose end it is about; `None`: the client, or not known.
+    pub workload: Option<String>,
 }
 
 /// Kinds of failures, as in `tieline.agent.v1.FailureKind`.

@@ -4,6 +4,9 @@
 //! a wire that fails disturbs no other, and leaves nothing behind but the client's end if it had one; after a call without faults the next pass
 //! carries out no operation; a change costs what the change holds, however many wires there are.
 
+mod drain;
+mod failover;
+mod found;
 mod local;
 mod patrol;
 mod round;
@@ -18,7 +21,7 @@ use dataplane_common::{
     abi::{Generation, Position, Split, SplitBranch, SplitFlags, WireCounters},
 };
 
-use self::{local::Local, round::Around};
+use self::{found::Found, local::Local, round::Around};
 use crate::{
     apply::{Place, Supplies},
     busy::Busy,
@@ -36,7 +39,6 @@ use crate::{
     slots::Slots,
 };
 
-pub use self::local::{Drained, Switched};
 pub use self::patrol::Patrol;
 pub use crate::linger::LINGER;
 pub use crate::view::{BranchView, EndView, HopView, WireView};
@@ -171,6 +173,7 @@ impl<D: Datapath> Reconciler<D> {
             &observed.splits,
         );
         self.generation = observed.generation;
+        self.local.found = Found::new(&observed);
         Ok(Adopted {
             generation: observed.generation,
             positions: observed.positions().count(),
@@ -195,7 +198,9 @@ impl<D: Datapath> Reconciler<D> {
             .filter(|was| plan.wires.get(&was.id) != Some(was));
         let before: Vec<Wire> = changed.collect();
         self.desired = Some(plan);
-        self.everything(&before, now)
+        let outcome = self.everything(&before, now);
+        self.local.found = Found::default();
+        outcome
     }
 
     /// Carries out a change of the plan, touching only the wires it names.

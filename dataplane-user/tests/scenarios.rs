@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt::Write as _,
     path::Path,
     time::{Duration, Instant},
@@ -17,8 +17,9 @@ use dataplane_user::{
         NetnsRef, Payload, Policy, Route, Traffic, VethEnd, Wire, WireId,
     },
     fake::{Fake, Fault, Faulty},
-    outcome::Outcome,
-    reconcile::{BranchView, ReconcileError, Reconciler, Switched},
+    liveness::Notice,
+    outcome::{News, Outcome},
+    reconcile::{BranchView, ReconcileError, Reconciler},
 };
 
 struct Script {
@@ -102,17 +103,9 @@ impl Script {
                 self.wires.get_mut(*id).unwrap().branches.push(branch);
                 String::new()
             }
-            ["backup", id, path @ ..] => {
-                let circuit = self.circuit(path, number(id));
-                let wire = self.wires.get_mut(*id).unwrap();
-                (wire.backup, wire.probe) = (Some(circuit), true);
-                // A probe seems to come from the client, and goes to its neighbour.
-                if let End::Veth(client) = &mut wire.client {
-                    client.neighbours = vec![Neighbour {
-                        ip: [10, 0, number(id), 2].into(),
-                        mac: Mac([2, 0, 0, 0, number(id), 2]),
-                    }];
-                }
+            ["backup", id, path @ ..] => self.backup(id, path),
+            ["mtu", id, mtu] => {
+                self.wires.get_mut(*id).unwrap().mtu = mtu.parse().unwrap();
                 String::new()
             }
             ["watched"] => self.watched(),
@@ -175,20 +168,15 @@ impl Script {
                 show(self.node().interfaces_lost(&indexes, now))
             }
             ["pass"] => show(self.node().pass(now)),
-            ["dies", id, path @ ..] => {
-                let dead = BTreeSet::from([self.circuit(path, number(id)).path()]);
-                match self.node().paths_died(&dead, now) {
-                    Ok(Switched {
-                        outcome,
-                        switched,
-                        lost,
-                    }) => format!("{}switched {switched:?} lost {lost:?}\n", show(Ok(outcome))),
-                    Err(error) => format!("error: {error}\n"),
-                }
-            }
-            ["revives", id, path @ ..] => {
-                let alive = BTreeSet::from([self.circuit(path, number(id)).path()]);
-                format!("restored {:?}\n", self.node().paths_revived(&alive))
+            [what @ ("dies" | "revives"), id, path @ ..] => {
+                let circuit = self.circuit(path, number(id));
+                let notice = Notice {
+                    path: circuit.path(),
+                    endpoint: circuit.endpoint_name,
+                    alive: *what == "revives",
+                    first: false,
+                };
+                show(self.node().paths_changed(&[notice], now))
             }
             ["wait", millis] => {
                 self.now += Duration::from_millis(millis.parse().unwrap());
@@ -278,11 +266,26 @@ impl Script {
         String::new()
     }
 
+    /// A way out, and probes that find out when it is needed.
+    fn backup(&mut self, id: &str, path: &[&str]) -> String {
+        let circuit = self.circuit(path, number(id));
+        let wire = self.wires.get_mut(id).unwrap();
+        (wire.backup, wire.probe) = (Some(circuit), true);
+        // A probe seems to come from the client, and goes to its neighbour.
+        if let End::Veth(client) = &mut wire.client {
+            client.neighbours = vec![Neighbour {
+                ip: [10, 0, number(id), 2].into(),
+                mac: Mac([2, 0, 0, 0, number(id), 2]),
+            }];
+        }
+        String::new()
+    }
+
     fn circuit(&self, path: &[&str], number: u8) -> Circuit {
         let (endpoint, hops) = path.split_last().unwrap();
         Circuit {
             hops: hops.iter().map(|hop| self.hop(hop, number)).collect(),
-            endpoint_name: "nse".to_owned(),
+            endpoint_name: endpoint.split(':').next().unwrap().to_owned(),
             endpoint: self.end(endpoint, number, 2),
         }
     }
@@ -378,9 +381,31 @@ fn show(result: Result<Outcome, ReconcileError>) -> String {
             for id in outcome.restored {
                 writeln!(text, "restored {id}").unwrap();
             }
+            text.push_str(&show_news(&outcome.news));
             for postponed in outcome.postponed {
                 writeln!(text, "postponed: {}", postponed.message).unwrap();
             }
+        }
+    }
+    text
+}
+
+fn show_news(news: &News) -> String {
+    let mut text = String::new();
+    for (endpoint, why) in &news.dead {
+        writeln!(text, "dead {endpoint}: {why}").unwrap();
+    }
+    for endpoint in &news.alive {
+        writeln!(text, "alive {endpoint}").unwrap();
+    }
+    for (what, wires) in [
+        ("switched", &news.switched),
+        ("still switched", &news.still_switched),
+        ("unanswered", &news.unanswered),
+        ("drained", &news.drained),
+    ] {
+        for (wire, endpoint) in wires {
+            writeln!(text, "{what} {wire}: {endpoint}").unwrap();
         }
     }
     text

@@ -45,6 +45,7 @@ fn failure(id: u8) -> WireFailure {
         kind: FailureKind::NameTaken,
         message: "taken".into(),
         field: Some(("mechanism.parameters[name]".into(), "nsm-1".into())),
+        workload: None,
     }
 }
 

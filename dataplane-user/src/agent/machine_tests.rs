@@ -201,13 +201,16 @@ async fn a_workload_that_dies_is_reported_at_once() {
     let (agent, mut session) = bench.start(0, plan).await;
     let endpoint = std::mem::replace(&mut bench.endpoint, NetNs::new("age2").unwrap());
     endpoint.remove().unwrap();
-    let Some(proto::session_up::Message::Observation(seen)) = session.next().await else {
-        panic!("an observation was due: the next full pass is an hour away");
-    };
-    assert_eq!(
-        (seen.connection_id.as_str(), seen.kind()),
-        ("c1", proto::ObservationKind::WireLost)
-    );
+    for (wire, kind) in [
+        ("", proto::ObservationKind::EndpointDead),
+        ("c1", proto::ObservationKind::WireLost),
+    ] {
+        let Some(proto::session_up::Message::Observation(seen)) = session.next().await else {
+            panic!("an observation was due: the next full pass is an hour away");
+        };
+        assert_eq!((seen.connection_id.as_str(), seen.kind()), (wire, kind));
+        assert_eq!(seen.endpoint, "gold-1");
+    }
     session
         .delta(proto::Delta {
             generation: 2,

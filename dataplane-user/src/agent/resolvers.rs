@@ -302,6 +302,7 @@ impl Failure {
             kind,
             message,
             field: Some((FIELD.to_owned(), FILE.to_owned())),
+            workload: None,
         }
     }
 }

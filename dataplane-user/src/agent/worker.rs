@@ -5,7 +5,6 @@
 //! change ([`super::batch`]). Before the first snapshot has come, it touches nothing.
 
 use std::{
-    collections::BTreeSet,
     io,
     path::Path as FsPath,
     sync::Arc,
@@ -35,10 +34,10 @@ use super::{
 };
 use crate::{
     datapath::{Datapath, ObserveError},
-    desired::{Path, WireId},
+    desired::WireId,
     liveness::Notice,
-    outcome::Outcome,
-    reconcile::{Patrol, ReconcileError, Reconciler, Switched, WireView},
+    outcome::{News, Outcome},
+    reconcile::{Patrol, ReconcileError, Reconciler, WireView},
 };
 
 /// How many jobs may wait. The session stops reading from control when they are as many.
@@ -307,19 +306,11 @@ impl<D: Datapath> Worker<D> {
 
     fn end_drains(&mut self) {
         self.looked_at_drains = Instant::now();
-        let mut drained = Vec::new();
         // A fault was logged; the next look finds the same.
-        let result = self.pass(PassKind::Drain, |reconciler| {
-            let found = reconciler.end_drains(Instant::now())?;
-            drained = found.drained;
-            Ok(found.outcome)
-        });
-        if result.is_err() {
-            return;
-        }
-        for (wire, endpoint) in drained {
-            let message = "its last flow has ended";
-            self.tell(&wire, &endpoint, proto::ObservationKind::Drained, message);
+        if let Ok(outcome) = self.pass(PassKind::Drain, |reconciler| {
+            reconciler.end_drains(Instant::now())
+        }) {
+            self.tell_all(&outcome);
         }
     }
 
@@ -352,7 +343,7 @@ impl<D: Datapath> Worker<D> {
                     Report::Ack(snapshot_ack(generation, &outcome, plan.invalid)),
                 );
                 self.session = Some(reports);
-                self.switched(&outcome.switched);
+                self.tell_news(&outcome.news);
             }
             Err(fault) => tell(&reports, Report::Fault(fault)),
         }
@@ -394,7 +385,7 @@ impl<D: Datapath> Worker<D> {
                 for ack in batch::acks(parts, &outcome) {
                     tell(reports, Report::Ack(ack));
                 }
-                self.switched(&outcome.switched);
+                self.tell_news(&outcome.news);
             }
             Err(fault) => tell(reports, Report::Fault(fault)),
         }
@@ -434,50 +425,11 @@ impl<D: Datapath> Worker<D> {
 
     /// Wires leave what has died, at once; control hears of it afterwards.
     fn paths(&mut self, notices: &[Notice]) {
-        let some = |alive: bool| -> BTreeSet<Path> {
-            let these = notices.iter().filter(|notice| notice.alive == alive);
-            these.map(|notice| notice.path.clone()).collect()
-        };
-        let (dead, alive) = (some(false), some(true));
-        let restored = self.reconciler.paths_revived(&alive);
-        let mut switched = Switched::default();
         // A fault was logged; the next full pass repairs what is left.
-        let result = self.pass(PassKind::Switch, |reconciler| {
-            switched = reconciler.paths_died(&dead, Instant::now())?;
-            Ok(switched.outcome.clone())
-        });
-        if result.is_err() {
-            return;
-        }
-        for notice in notices.iter().filter(|notice| notice.path.is_direct()) {
-            let (kind, message) = if notice.alive {
-                (proto::ObservationKind::EndpointAlive, "it answers again")
-            } else {
-                (
-                    proto::ObservationKind::EndpointDead,
-                    "it does not answer any more",
-                )
-            };
-            self.tell(&WireId(String::new()), &notice.endpoint, kind, message);
-        }
-        self.switched(&switched.switched);
-        for (wire, endpoint) in &switched.lost {
-            let message = format!("{endpoint}, or a function on the way to it, does not answer any more");
-            self.tell(wire, endpoint, proto::ObservationKind::WireLost, &message);
-        }
-        for wire in &restored {
-            self.observed(wire, proto::ObservationKind::WireRestored, "it answers again");
-        }
-    }
-
-    fn switched(&self, wires: &[(WireId, String)]) {
-        self.status
-            .metrics
-            .switches
-            .inc_by(u64::try_from(wires.len()).unwrap_or(u64::MAX));
-        for (wire, endpoint) in wires {
-            let message = "the wire leads over its backup";
-            self.tell(wire, endpoint, proto::ObservationKind::Switched, message);
+        if let Ok(outcome) = self.pass(PassKind::Switch, |reconciler| {
+            reconciler.paths_changed(notices, Instant::now())
+        }) {
+            self.tell_all(&outcome);
         }
     }
 
@@ -538,28 +490,61 @@ impl<D: Datapath> Worker<D> {
                 "the kernel differed from the plan and was repaired"
             );
         }
+        self.tell_all(&outcome);
+        Ok(())
+    }
+
+    /// Tells control what became of wires without its doing.
+    fn tell_all(&self, outcome: &Outcome) {
+        self.tell_news(&outcome.news);
         for id in &outcome.lost {
             let failure = outcome.failures.iter().find(|failure| failure.wire == *id);
             let message = failure.map_or("not forwarding", |failure| failure.message.as_str());
-            self.observed(id, proto::ObservationKind::WireLost, message);
+            let workload = failure.and_then(|failure| failure.workload.as_deref());
+            let workload = workload.unwrap_or_default();
+            self.tell(id, workload, proto::ObservationKind::WireLost, message);
         }
         if !outcome.lost.is_empty() {
             self.status.tenants.suspect();
         }
         for id in &outcome.restored {
-            self.observed(id, proto::ObservationKind::WireRestored, "forwarding again");
+            self.tell(id, "", proto::ObservationKind::WireRestored, "forwarding again");
         }
-        self.switched(&outcome.switched);
-        Ok(())
     }
 
-    fn observed(&self, id: &WireId, kind: proto::ObservationKind, message: &str) {
-        self.tell(id, "", kind, message);
+    /// Deaths first: control plans what a switched wire leads to from what it knows to be dead.
+    fn tell_news(&self, news: &News) {
+        let no_wire = WireId(String::new());
+        for (endpoint, message) in &news.dead {
+            self.tell(&no_wire, endpoint, proto::ObservationKind::EndpointDead, message);
+        }
+        for endpoint in &news.alive {
+            self.tell(
+                &no_wire,
+                endpoint,
+                proto::ObservationKind::EndpointAlive,
+                "it answers",
+            );
+        }
+        let switches = u64::try_from(news.switched.len()).unwrap_or(u64::MAX);
+        self.status.metrics.switches.inc_by(switches);
+        for (wire, endpoint) in news.switched.iter().chain(&news.still_switched) {
+            let message = "the wire leads over its backup";
+            self.tell(wire, endpoint, proto::ObservationKind::Switched, message);
+        }
+        for (wire, endpoint) in &news.unanswered {
+            let message = format!("{endpoint}, or a function on the way to it, does not answer any more");
+            self.tell(wire, endpoint, proto::ObservationKind::WireLost, &message);
+        }
+        for (wire, endpoint) in &news.drained {
+            let message = "its last flow has ended";
+            self.tell(wire, endpoint, proto::ObservationKind::Drained, message);
+        }
     }
 
     /// Says what the node saw or decided by itself.
     fn tell(&self, id: &WireId, endpoint: &str, kind: proto::ObservationKind, message: &str) {
-        info!(wire = %id, endpoint, ?kind, message, "a wire changed by itself");
+        info!(wire = %id, endpoint, ?kind, message, "the node saw or did something by itself");
         let Some(session) = &self.session else { return };
         let observation = proto::Observation {
             connection_id: id.0.clone(),

@@ -691,7 +691,7 @@ impl Datapath for Fake {
     }
 
     fn watch(&mut self, changes: Vec<WatchChange>) {
-        for WatchChange { wire, targets } in changes {
+        for WatchChange { wire, targets, .. } in changes {
             if targets.is_empty() {
                 self.watched.remove(&wire);
             } else {

@@ -35,6 +35,10 @@ impl Senses for KernelSenses {
         })
     }
 
+    fn forget(&mut self, slot: u32) -> io::Result<()> {
+        self.liveness.clear(slot)
+    }
+
     fn send(&mut self, index: u32, frame: &[u8]) -> io::Result<()> {
         self.sender.send(index, frame)
     }

@@ -22,6 +22,8 @@ use super::{
 pub(crate) trait Senses: Send + 'static {
     /// What is seen at a position.
     fn sense(&mut self, slot: u32) -> io::Result<Sense>;
+    /// Whatever answered at a position was another one's.
+    fn forget(&mut self, slot: u32) -> io::Result<()>;
     /// Sends a frame out of an interface.
     fn send(&mut self, index: u32, frame: &[u8]) -> io::Result<()>;
     /// `CLOCK_MONOTONIC` in nanoseconds.
@@ -52,7 +54,8 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Starts it. `tell` is called on the thread, with what has died or come back at one time.
+    /// Starts it. `tell` is called on the thread, with what has died, come back or
+    /// answered for the first time at one time.
     pub(crate) fn spawn(
         senses: impl Senses,
         timing: Timing,
@@ -131,13 +134,25 @@ impl<S: Senses, T: FnMut(Vec<Notice>)> Run<S, T> {
 
     fn change(&mut self, changes: Vec<WatchChange>) {
         let now = self.senses.now();
-        for change in changes {
+        for mut change in changes {
+            change.found.retain(|slot| self.has_answered(*slot));
+            let slots = change.targets.iter().map(|(_, target)| target.slot);
+            let is_new = |slot: &u32| !change.found.contains(slot) && !self.watch.has(&change.wire, *slot);
+            for slot in slots.filter(is_new) {
+                if let Err(error) = self.senses.forget(slot) {
+                    warn!(%error, slot, "an agent that starts may take what this one watches for alive");
+                }
+            }
             self.watch.change(change, now);
         }
         let paths = u64::try_from(self.watch.len()).unwrap_or(u64::MAX);
         let interval = u64::try_from(self.watch.interval().as_micros()).unwrap_or(u64::MAX);
         self.stats.paths.store(paths, Ordering::Relaxed);
         self.stats.interval_us.store(interval, Ordering::Relaxed);
+    }
+
+    fn has_answered(&mut self, slot: u32) -> bool {
+        self.senses.sense(slot).is_ok_and(|sense| sense.reply_ns > 0)
     }
 
     fn look(&mut self) {
@@ -163,12 +178,16 @@ impl<S: Senses, T: FnMut(Vec<Notice>)> Run<S, T> {
         if notices.is_empty() {
             return;
         }
-        let alive = notices.iter().filter(|notice| notice.alive).count();
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        self.stats.recoveries.fetch_add(count(alive), Ordering::Relaxed);
-        self.stats
-            .deaths
-            .fetch_add(count(notices.len() - alive), Ordering::Relaxed);
+        let count = |which: fn(&Notice) -> bool| {
+            let these = notices.iter().filter(|notice| which(notice)).count();
+            u64::try_from(these).unwrap_or(u64::MAX)
+        };
+        let (deaths, recoveries) = (
+            count(|notice| !notice.alive),
+            count(|notice| notice.alive && !notice.first),
+        );
+        self.stats.deaths.fetch_add(deaths, Ordering::Relaxed);
+        self.stats.recoveries.fetch_add(recoveries, Ordering::Relaxed);
         (self.tell)(notices);
     }
 }

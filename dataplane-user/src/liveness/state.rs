@@ -1,7 +1,7 @@
 //! When to ask, and what silence means. Time is an argument: nanoseconds of `CLOCK_MONOTONIC`.
 //!
 //! A path is *untested* until the first answer comes: what never answers (a firewall, a guest that is still starting) is
-//! never called dead. It is dead when several questions in a row have no answer, and alive again when several have one.
+//! never called dead. An answer that an agent before this one has had counts. It is dead when several questions in a row have no answer, and alive again when several have one.
 //! When many paths fall silent at once, the fault may be the node's, and twice as many questions are asked first.
 
 use std::{
@@ -83,6 +83,8 @@ pub struct Notice {
     pub endpoint: String,
     /// Whether it is alive from here on.
     pub alive: bool,
+    /// Whether nothing was known of it before.
+    pub first: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,8 @@ struct Watched {
     /// The wire that is asked.
     turn: WireId,
     state: State,
+    /// Whether a notice of it was given.
+    noticed: bool,
     /// Questions in a row without an answer; of a dead path, answers in a row.
     row: u32,
     asked: Option<u64>,
@@ -134,9 +138,10 @@ impl Watch {
         }
     }
 
-    /// A wire is watched by other paths, or not any more. A path without a wire is forgotten.
+    /// A wire is watched by other paths, or not any more. A path without a wire is forgotten. One where an answer had come
+    /// in at a slot that was `found` was alive then.
     pub fn change(&mut self, change: WatchChange, now: u64) {
-        let WatchChange { wire, targets } = change;
+        let WatchChange { wire, targets, found } = change;
         let paths: BTreeSet<Path> = targets.iter().map(|(path, _)| path.clone()).collect();
         for path in self.by_wire.remove(&wire).unwrap_or_default() {
             if !paths.contains(&path) {
@@ -148,6 +153,10 @@ impl Watch {
                 self.queue.insert((now, path));
                 Watched::new(&wire, now)
             });
+            if watched.state == State::Untested && found.contains(&target.slot) {
+                watched.state = State::Alive;
+                self.alive += 1;
+            }
             watched.targets.insert(wire.clone(), target);
         }
         if !paths.is_empty() {
@@ -168,6 +177,14 @@ impl Watch {
         } else if watched.turn == *wire {
             watched.pass_on();
         }
+    }
+
+    /// Whether a wire is watched at this slot.
+    #[must_use]
+    pub fn has(&self, wire: &WireId, slot: u32) -> bool {
+        let paths = self.by_wire.get(wire).into_iter().flatten();
+        let mut targets = paths.filter_map(|path| self.paths.get(path)?.targets.get(wire));
+        targets.any(|target| target.slot == slot)
     }
 
     /// How many paths are watched.
@@ -220,7 +237,8 @@ impl Watch {
         let answered = watched.asked.is_some_and(|asked| sense.reply_ns >= asked);
         let came_in = watched.packets.is_some_and(|before| sense.packets > before);
         let missed = watched.asked.is_some() && !answered && !came_in;
-        let (before, counted) = (watched.state, watched.counts());
+        let counted = watched.counts();
+        let before = watched.state;
         match watched.state {
             State::Untested if answered => (watched.state, watched.row) = (State::Alive, 0),
             State::Untested => {}
@@ -258,7 +276,7 @@ impl Watch {
         let (alive, silent) = watched.counts();
         self.alive = self.alive + alive - counted.0;
         self.silent = self.silent + silent - counted.1;
-        (ask, watched.notice(path, before))
+        (ask, watched.notice(path, before, answered || came_in))
     }
 
     fn patience(&self) -> u32 {
@@ -273,6 +291,7 @@ impl Watched {
             targets: BTreeMap::new(),
             turn: wire.clone(),
             state: State::Untested,
+            noticed: false,
             row: 0,
             asked: None,
             packets: None,
@@ -313,17 +332,20 @@ impl Watched {
         }
     }
 
-    fn notice(&self, path: &Path, before: State) -> Option<Notice> {
+    fn notice(&mut self, path: &Path, before: State, heard: bool) -> Option<Notice> {
         let alive = match (before, self.state) {
             (State::Alive, State::Dead) => false,
             (State::Dead, State::Alive) => true,
+            (_, State::Alive) if heard && !self.noticed => true,
             _ => return None,
         };
         let endpoint = self.targets.values().next()?.endpoint.clone();
+        let first = !std::mem::replace(&mut self.noticed, true);
         Some(Notice {
             path: path.clone(),
             endpoint,
             alive,
+            first,
         })
     }
 }

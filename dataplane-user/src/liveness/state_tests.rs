@@ -34,6 +34,8 @@ struct Lab {
     packets: BTreeMap<u32, u64>,
     asked: u64,
     notices: Vec<(u64, u32, bool)>,
+    /// Paths that answered for the first time.
+    found: Vec<u32>,
 }
 
 impl Lab {
@@ -47,11 +49,17 @@ impl Lab {
             packets: BTreeMap::new(),
             asked: 0,
             notices: Vec::new(),
+            found: Vec::new(),
         }
     }
 
     /// Path `p` can be asked by wire `w`, whose position has slot `s`.
     fn add(&mut self, w: usize, paths: &[(usize, u32)]) {
+        self.find(w, paths, &[]);
+    }
+
+    /// The same; answers had come in at the slots in `found` when the agent started.
+    fn find(&mut self, w: usize, paths: &[(usize, u32)], found: &[u32]) {
         let target = |(p, slot): &(usize, u32)| {
             let target = Target {
                 endpoint: format!("nse-{p}"),
@@ -66,6 +74,7 @@ impl Lab {
             WatchChange {
                 wire: wire(w),
                 targets,
+                found: found.iter().copied().collect(),
             },
             self.now,
         );
@@ -87,7 +96,11 @@ impl Lab {
                 let (ask, notice) = self.watch.look(&due.path, sense, self.now);
                 if let Some(notice) = notice {
                     let path = self.numbered(&notice.path);
-                    self.notices.push((self.now, path, notice.alive));
+                    if notice.alive && notice.first {
+                        self.found.push(path);
+                    } else {
+                        self.notices.push((self.now, path, notice.alive));
+                    }
                 }
                 if let Ask::Send { index, .. } = ask {
                     self.asked += 1;
@@ -265,4 +278,31 @@ fn a_wire_that_changes_or_goes_takes_its_paths_along() {
     assert!(lab.watch.is_empty());
     assert_eq!(lab.watch.next(), None);
     assert_eq!((lab.watch.alive, lab.watch.silent), (0, 0));
+}
+
+#[test]
+fn what_an_agent_before_had_an_answer_of_can_die_before_it_has_answered_this_one() {
+    let mut lab = Lab::new();
+    lab.dead = BTreeSet::from([7, 8]);
+    lab.find(1, &[(0, 7), (1, 8)], &[8]);
+    lab.run_ms(500);
+    assert_eq!(
+        lab.notices
+            .iter()
+            .map(|(_, path, alive)| (*path, *alive))
+            .collect::<Vec<_>>(),
+        [(1, false)]
+    );
+    lab.dead.clear();
+    lab.run_ms(1000);
+    assert_eq!(lab.found, [0], "nobody has heard of it");
+    assert_eq!(
+        lab.notices.last().map(|(_, path, alive)| (*path, *alive)),
+        Some((1, true))
+    );
+    // One that was found alive and is so is news as well: nobody told this agent's control.
+    let mut lab = Lab::new();
+    lab.find(1, &[(0, 7)], &[7]);
+    lab.run_ms(500);
+    assert_eq!((lab.found.as_slice(), lab.notices.len()), ([0].as_slice(), 0));
 }

@@ -1,5 +1,7 @@
 //! Where a path is asked: at a wire that leads over it.
 
+use std::collections::BTreeSet;
+
 use super::frame::{Ends, is_pair, request};
 use crate::{
     apply::Place,
@@ -27,6 +29,8 @@ pub struct WatchChange {
     pub wire: WireId,
     /// All of its paths; none: it is not watched.
     pub targets: Vec<(Path, Target)>,
+    /// Slots that its ends had when the agent started: an answer that came in there before counts.
+    pub found: BTreeSet<u32>,
 }
 
 /// The paths of a wire that can be asked, where its ends are at `places`. Of circuits with a common first end, a probe

@@ -29,6 +29,14 @@ impl Liveness {
         Ok(values.and_then(|values| values.first().copied()).unwrap_or(0))
     }
 
+    /// A slot is another position's from here on: nothing has come in there.
+    pub(crate) fn clear(&self, slot: u32) -> io::Result<()> {
+        if slot >= self.entries {
+            return Ok(());
+        }
+        self.table.put(slot, 0)
+    }
+
     /// The same map, for another thread.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {

@@ -104,10 +104,20 @@ enum Beside {
 /// Why a wire cannot be made as planned, and what is made instead.
 struct Trouble {
     form: Form,
-    /// Number of the end that stands in the way, if it is known.
-    end: Option<usize>,
+    /// Numbers of the ends whose workload is gone.
+    gone: BTreeSet<usize>,
     /// Why it does not forward; `None`: it does.
     failure: Option<WireFailure>,
+}
+
+impl Trouble {
+    const fn new(form: Form, failure: Option<WireFailure>) -> Self {
+        Self {
+            form,
+            gone: BTreeSet::new(),
+            failure,
+        }
+    }
 }
 
 impl Beside {
@@ -218,20 +228,19 @@ impl<D: Datapath> Reconciler<D> {
                     None if end > 0 && stands(laid, sight.observed) => Form::Parked,
                     None => Form::Gone,
                 };
-                found.push((laid.wire.id.clone(), form, end, obstacle));
+                found.push((laid.wire, form, end, obstacle));
             }
         }
         let mut again = false;
-        for (id, form, end, obstacle) in found {
+        for (wire, form, end, obstacle) in found {
             let beside = matches!(form, Form::Without(_));
             again |= beside;
-            let failure = (!beside).then(|| refusal(&id, &obstacle));
-            let trouble = troubles.entry(id).or_insert(Trouble {
-                form,
-                end: None,
-                failure: None,
-            });
-            (trouble.form, trouble.end) = (form, Some(end));
+            let failure = (!beside).then(|| refusal(wire, Some(end), &obstacle));
+            let trouble = troubles
+                .entry(wire.id.clone())
+                .or_insert_with(|| Trouble::new(form, None));
+            trouble.form = form;
+            trouble.gone.extend(is_gone(obstacle.kind()).then_some(end));
             trouble.failure = trouble.failure.take().or(failure);
         }
         again
@@ -358,17 +367,12 @@ impl<D: Datapath> Reconciler<D> {
                 (None, Some(_)) if !is_client(wire, name) => Form::Parked,
                 (None, _) => Form::Gone,
             };
-            let mut failure = Some(refusal(&wire.id, &obstacle));
+            let mut failure = Some(refusal(wire, None, &obstacle));
             if let Form::Without(beside) = form {
                 self.claim_all(&beside.left_out(wire));
                 failure = None;
             }
-            let trouble = Trouble {
-                form,
-                end: None,
-                failure,
-            };
-            refused.insert(wire.id.clone(), trouble);
+            refused.insert(wire.id.clone(), Trouble::new(form, failure));
         }
         // Of a refused wire there is at most the client's end.
         self.claims.retain(|name, by| match refused.get(by) {
@@ -422,6 +426,7 @@ impl<D: Datapath> Reconciler<D> {
             watch.extend(watched.then(|| WatchChange {
                 wire: id,
                 targets: Vec::new(),
+                found: BTreeSet::new(),
             }));
         }
         for (id, wire) in wires {
@@ -452,6 +457,7 @@ impl<D: Datapath> Reconciler<D> {
                 watch.push(WatchChange {
                     wire: id.clone(),
                     targets: targets.clone(),
+                    found: self.local.found.slots(&laid, &places),
                 });
             }
             let live = Live {
@@ -544,15 +550,15 @@ fn stands(laid: &Laid<'_>, observed: &Observed) -> bool {
     client.is_some_and(|interface| interface.position.is_some())
 }
 
-/// The wires that cannot be made, for a workload of theirs is gone, and the ends there. Whatever else is in the way may not
-/// be for long.
-fn bereft(troubles: &Troubles) -> Vec<(WireId, usize)> {
-    let is_gone =
-        |failure: &WireFailure| matches!(failure.kind, FailureKind::NetnsGone | FailureKind::InterfaceGone);
-    let gone = troubles
-        .iter()
-        .filter(|(_, trouble)| trouble.failure.as_ref().is_some_and(is_gone));
-    gone.filter_map(|(id, trouble)| Some((id.clone(), trouble.end?)))
+/// Whether a workload is gone, and not only something in the way for a while.
+const fn is_gone(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::NetnsGone | FailureKind::InterfaceGone)
+}
+
+/// The wires of which a workload is gone, and the ends there.
+fn bereft(troubles: &Troubles) -> Vec<(WireId, BTreeSet<usize>)> {
+    let gone = troubles.iter().filter(|(_, trouble)| !trouble.gone.is_empty());
+    gone.map(|(id, trouble)| (id.clone(), trouble.gone.clone()))
         .collect()
 }
 
@@ -579,26 +585,20 @@ fn note_failures(
             None if stands => Form::Parked,
             None => Form::Gone,
         };
-        let whole = matches!(form, Form::Without(_));
-        match troubles.entry(id.clone()) {
-            Entry::Vacant(entry) => {
-                entry.insert(Trouble {
-                    form,
-                    end,
-                    failure: (!whole).then(|| failure(id, error)),
-                });
-            }
-            Entry::Occupied(mut entry) => {
-                let trouble = entry.get_mut();
+        let trouble = match troubles.entry(id.clone()) {
+            Entry::Vacant(entry) => entry.insert(Trouble::new(form, None)),
+            Entry::Occupied(entry) => {
+                let trouble = entry.into_mut();
                 trouble.form = match trouble.form {
                     Form::Without(_) => form,
                     Form::Parked | Form::Gone => Form::Gone,
                 };
-                if !whole {
-                    trouble.end = trouble.end.or(end);
-                    trouble.failure.get_or_insert_with(|| failure(id, error));
-                }
+                trouble
             }
+        };
+        trouble.gone.extend(end.filter(|_| is_gone(error.kind)));
+        if !matches!(form, Form::Without(_)) {
+            trouble.failure.get_or_insert_with(|| failure(wire, end, error));
         }
     }
     any
@@ -634,20 +634,28 @@ fn leftovers(applied: &Applied) -> Vec<Postponed> {
     wires.chain(node).collect()
 }
 
-fn refusal(wire: &WireId, obstacle: &Obstacle) -> WireFailure {
+/// What an obstacle at the end with this number says of a wire.
+fn refusal(wire: &Wire, end: Option<usize>, obstacle: &Obstacle) -> WireFailure {
     WireFailure {
-        wire: wire.clone(),
+        wire: wire.id.clone(),
         kind: obstacle.kind(),
         message: obstacle.to_string(),
         field: obstacle.field(),
+        workload: end.and_then(|end| workload(wire, end)),
     }
 }
 
-fn failure(wire: &WireId, error: &OpError) -> WireFailure {
+/// The same of an operation that was about that end.
+fn failure(wire: &Wire, end: Option<usize>, error: &OpError) -> WireFailure {
     WireFailure {
-        wire: wire.clone(),
+        wire: wire.id.clone(),
         kind: error.kind,
         message: error.message.clone(),
         field: error.field.clone(),
+        workload: end.and_then(|end| workload(wire, end)),
     }
+}
+
+fn workload(wire: &Wire, end: usize) -> Option<String> {
+    wire.workload_at(end).map(|(name, _)| name.to_owned())
 }

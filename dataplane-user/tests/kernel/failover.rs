@@ -1,7 +1,6 @@
 //! An endpoint dies, and the wire leads to its backup before anybody notices.
 
 use std::{
-    collections::BTreeSet,
     io,
     net::{SocketAddr, UdpSocket},
     sync::{
@@ -16,13 +15,14 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use dataplane_user::{
     LinkMonitor, LinkNotice,
-    desired::Path,
+    desired::Wire,
     kernel::Kernel,
     liveness::{Notice, Timing},
     loader::Backend,
+    outcome::News,
     reconcile::Reconciler,
 };
-use tieline_lab::{Leftovers, NetNs, PingPlan, Watch, eventually, ping, slow};
+use tieline_lab::{Leftovers, NetNs, PingPlan, Watch, ping, slow};
 
 use crate::{
     circuits::{gateway, through},
@@ -46,6 +46,8 @@ struct Node<'a> {
     reconciler: Reconciler<Kernel>,
     heard: mpsc::Receiver<Heard>,
     _links: LinkMonitor,
+    /// What control would have heard.
+    news: Vec<News>,
 }
 
 impl<'a> Node<'a> {
@@ -69,6 +71,7 @@ impl<'a> Node<'a> {
             reconciler,
             heard,
             _links: links,
+            news: Vec::new(),
         })
     }
 
@@ -88,16 +91,14 @@ impl<'a> Node<'a> {
                 }
                 Heard::Links(LinkNotice::Overrun) => drop(world.pass(reconciler)?),
                 Heard::Paths(notices) => {
-                    let some = |alive| -> BTreeSet<Path> {
-                        let these = notices.iter().filter(|notice| notice.alive == alive);
-                        these.map(|notice| notice.path.clone()).collect()
-                    };
-                    reconciler.paths_revived(&some(true));
-                    let dead = some(false);
-                    world
+                    let outcome = world
                         .agent
-                        .run(|| Ok(reconciler.paths_died(&dead, Instant::now())?))?;
-                    return Ok(notices);
+                        .run(|| Ok(reconciler.paths_changed(&notices, Instant::now())?))?;
+                    self.news.push(outcome.news);
+                    // That something answers for the first time changes nothing.
+                    if !notices.iter().all(|notice| notice.first && notice.alive) {
+                        return Ok(notices);
+                    }
                 }
             }
         }
@@ -261,45 +262,97 @@ fn a_wire_without_a_backup_is_lost_and_found_again_and_nothing_of_the_client_is_
     before.assert_same(&watch())
 }
 
-#[test]
-fn what_was_switched_stays_so_until_the_plan_says_something_else() -> Result<()> {
-    let world = World::new("hold", Backend::Auto)?;
-    let (client, first, spare) = (
-        NetNs::new("hold-c")?,
-        NetNs::new("hold-a")?,
-        NetNs::new("hold-b")?,
-    );
-    let mut node = Node::start(&world)?;
-    let mut planned = wire(1, &client, &first)?;
-    planned.backup = Some(wire(1, &client, &spare)?.branches.remove(0).circuit);
+/// A wire to `first` with a backup at `spare`, watched, and the node that has it.
+fn with_backup<'a>(
+    world: &'a World,
+    client: &NetNs,
+    first: &NetNs,
+    spare: &NetNs,
+) -> Result<(Node<'a>, Wire)> {
+    let mut node = Node::start(world)?;
+    let mut planned = wire(1, client, first)?;
+    planned.backup = Some(wire(1, client, spare)?.branches.remove(0).circuit);
     planned.probe = true;
     all_well(&world.snapshot(&mut node.reconciler, 1, vec![planned.clone()])?)?;
     node.work_for(slow(Duration::from_millis(150)))?;
-    first.net(|net| net.set_down("nse-1"))?;
+    Ok((node, planned))
+}
+
+fn leads_to(node: &Node<'_>, netns: &NetNs) -> Result<bool> {
+    let view = node.reconciler.wires(None)?.remove(0);
+    let there = view.branches[0].endpoint.netns.clone();
+    Ok(there.context("a namespace")?.path == netns.path())
+}
+
+fn ends_at(node: &mut Node<'_>, dies: impl FnOnce() -> Result<()>) -> Result<()> {
+    dies()?;
     let dead = node.work(Instant::now() + slow(Duration::from_secs(2)))?;
     ensure!(dead.iter().any(|notice| !notice.alive), "{dead:?}");
+    Ok(())
+}
+
+#[test]
+fn what_was_switched_stays_so_until_the_plan_says_something_else() -> Result<()> {
+    let world = World::new("hold", Backend::Auto)?;
+    let [client, first, spare] = ["hold-c", "hold-a", "hold-b"].map(NetNs::new);
+    let (client, first, spare) = (client?, first?, spare?);
+    let (mut node, mut planned) = with_backup(&world, &client, &first, &spare)?;
+    ends_at(&mut node, || first.net(|net| net.set_down("nse-1")))?;
+    ensure!(
+        node.news
+            .iter()
+            .any(|news| news.switched == [(planned.id.clone(), "nse-1".to_owned())])
+    );
     ping(&client, endpoint_ip(1), PingPlan::default())?.assert_all_answered()?;
-    // The same plan again, as after a new session: no news.
-    let again = world.snapshot(&mut node.reconciler, 1, vec![planned.clone()])?;
-    ensure!(again.failures.is_empty());
-    ensure!(world.pass(&mut node.reconciler)?.operations == 0);
-    let leads_to = |node: &Node<'_>| -> Result<_> {
-        let view = node.reconciler.wires(None)?.remove(0);
-        Ok(view.branches[0]
-            .endpoint
-            .netns
-            .clone()
-            .context("a namespace")?
-            .path)
-    };
-    ensure!(leads_to(&node)? == spare.path());
-    // Another plan for the wire counts, and it is the first endpoint again, which answers by now.
+    // A change that crossed what the node said leads nowhere else.
     planned.mtu = 1300;
-    all_well(&world.change(&mut node.reconciler, upsert(2, vec![planned]))?)?;
-    ensure!(leads_to(&node)? == first.path());
-    eventually(Duration::from_secs(2), "the first endpoint answers", || {
-        Ok(ping(&client, endpoint_ip(1), PingPlan::default())?
-            .assert_all_answered()
-            .is_ok())
-    })
+    all_well(&world.change(&mut node.reconciler, upsert(2, vec![planned.clone()]))?)?;
+    ensure!(leads_to(&node, &spare)?);
+    ping(&client, endpoint_ip(1), PingPlan::default())?.assert_all_answered()?;
+    // The first endpoint answers again, for its interface was repaired: what was decided stays.
+    all_well(&world.pass(&mut node.reconciler)?)?;
+    let back = node.work(Instant::now() + slow(Duration::from_secs(3)))?;
+    ensure!(back.iter().any(|notice| notice.alive), "{back:?}");
+    let again = world.snapshot(&mut node.reconciler, 2, vec![planned.clone()])?;
+    ensure!(again.failures.is_empty() && leads_to(&node, &spare)?);
+    ensure!(world.pass(&mut node.reconciler)?.operations == 0);
+    // A plan for the wire that says so leads there.
+    all_well(&world.change(&mut node.reconciler, upsert(3, vec![planned]))?)?;
+    ensure!(leads_to(&node, &first)?);
+    ping(&client, endpoint_ip(1), PingPlan::default())?.assert_all_answered()
+}
+
+#[test]
+fn an_agent_that_is_killed_after_a_switch_does_not_lead_back_to_the_dead() -> Result<()> {
+    let world = World::new("again", Backend::Auto)?;
+    let [client, first, spare] = ["again-c", "again-a", "again-b"].map(NetNs::new);
+    let (client, first, spare) = (client?, first?, spare?);
+    let (mut node, planned) = with_backup(&world, &client, &first, &spare)?;
+    ends_at(&mut node, || first.net(|net| net.set_down("nse-1")))?;
+    drop(node);
+    // Control has not heard of anything.
+    let mut node = Node::start(&world)?;
+    let outcome = world.snapshot(&mut node.reconciler, 1, vec![planned.clone()])?;
+    all_well(&outcome)?;
+    ensure!(outcome.news.still_switched.len() == 1, "{outcome:?}");
+    ensure!(leads_to(&node, &spare)?);
+    ping(&client, endpoint_ip(1), PingPlan::default())?.assert_all_answered()?;
+    // The spare one has answered the agent before, and not this one: it is missed all the same.
+    node.work_for(slow(Duration::from_millis(400)))?;
+    drop(node);
+    spare.sysctl("ipv4/icmp_echo_ignore_all", "1")?;
+    let mut node = Node::start(&world)?;
+    let alone = wire(1, &client, &spare)?.branches;
+    let alone = Wire {
+        branches: alone,
+        backup: None,
+        ..planned
+    };
+    all_well(&world.snapshot(&mut node.reconciler, 2, vec![alone.clone()])?)?;
+    let began = Instant::now();
+    ends_at(&mut node, || Ok(()))?;
+    ensure!(began.elapsed() <= slow(GOAL), "{:?}", began.elapsed());
+    let lost = node.news.iter().flat_map(|news| &news.unanswered);
+    ensure!(lost.count() == 1, "{:?}", node.news);
+    Ok(())
 }
