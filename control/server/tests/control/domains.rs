@@ -292,3 +292,34 @@ async fn what_was_known_of_a_domain_that_is_not_named_any_more_is_forgotten() {
     assert!(endpoints(&east).await.is_empty());
     drop(west);
 }
+
+#[tokio::test]
+async fn an_endpoint_is_drained_where_it_is_registered_and_others_hear_of_it() {
+    let (east, west) = two().await;
+    let drain = async |world: &World, name: &str, off: bool| {
+        let message = admin::DrainEndpointRequest {
+            name: name.to_owned(),
+            off,
+        };
+        world.admin().await.drain_endpoint(message).await
+    };
+    let refused = drain(&east, "e@west", false).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert!(
+        refused.message().contains("registry domain \"west\""),
+        "{refused:?}"
+    );
+    let drained = async |world: &World| {
+        let list = world
+            .admin()
+            .await
+            .list_endpoints(admin::ListRequest::default())
+            .await;
+        list.unwrap().into_inner().items[0].draining
+    };
+    assert!(!drained(&east).await);
+    for off in [false, true] {
+        drain(&west, "e", off).await.unwrap();
+        eventually("east hears of it", async || drained(&east).await != off).await;
+    }
+}
