@@ -195,17 +195,44 @@ impl<'a> Walk<'a> {
         Some(shortened(&failed.reasons(self.input.service.name())))
     }
 
-    /// Every branch from `source` on.
+    /// Every branch from `source` on. A part that leads nowhere may have found no room beside those before it: it is given
+    /// the first choice then.
     pub(super) fn go_on(&mut self, source: Source<'a>, part: &Part) -> Result<Vec<BranchPath>, DeadEnd> {
-        let mut branches = Vec::new();
+        let before = (self.report.decisions.len(), self.choices.len());
+        self.go_on_from(source, part, 0).or_else(|(failed, dead_end)| {
+            if failed == 0 {
+                return Err(dead_end);
+            }
+            self.report.decisions.truncate(before.0);
+            self.choices.truncate(before.1);
+            self.go_on_from(source, part, failed)
+                .map_err(|(_, dead_end)| dead_end)
+        })
+    }
+
+    /// The same, with the first choice for the part of a number; or the number of the part that leads nowhere.
+    fn go_on_from(
+        &mut self,
+        source: Source<'a>,
+        part: &Part,
+        first: usize,
+    ) -> Result<Vec<BranchPath>, (usize, DeadEnd)> {
         let mut taken = part.taken.clone();
+        let mut parts = Vec::new();
         for fork in self.rules.forks(source) {
-            if let Some(part) = part.within(&fork, &taken) {
-                taken.extend(&part.traffic);
-                branches.extend(self.choose(source, fork, &part)?);
+            if let Some(within) = part.within(&fork, &taken) {
+                taken.extend(&within.traffic);
+                parts.push((parts.len(), fork, within));
             }
         }
-        Ok(branches)
+        parts.sort_by_key(|(number, ..)| *number != first);
+        let mut found = Vec::with_capacity(parts.len());
+        for (number, fork, within) in parts {
+            let branches = self.choose(source, fork, &within);
+            found.push((number, branches.map_err(|dead_end| (number, dead_end))?));
+        }
+        found.sort_by_key(|(number, _)| *number);
+        Ok(found.into_iter().flat_map(|(_, branches)| branches).collect())
     }
 
     /// The ways of one part of the traffic from `source` on: by its wiring, or the matches, or the selector.

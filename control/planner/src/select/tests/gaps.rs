@@ -93,6 +93,16 @@ const ROWS: &[Row] = &[
         gets: Ok(&["tcp/80=gw + gw"]),
     },
     Row {
+        truth: "several parts: one leaves the room that another needs",
+        world: &[
+            "service gold order:app=fw,gw",
+            "wiring w gold on:tcp/80 from:!gold -> app in (fw,gw)",
+            "endpoint fw gold says:app=fw",
+            "endpoint gw gold says:app=gw",
+        ],
+        gets: Ok(&["tcp/80=gw + fw>gw", "tcp/80=gw + fw>gw"]),
+    },
+    Row {
         truth: "precedence: nor behind a function",
         world: &[
             "service gold",
