@@ -22,6 +22,7 @@ use tieline_model::{
 };
 
 use crate::{Inventory, Told};
+use candidates::Health;
 use walk::Walk;
 
 /// Who asks.
@@ -231,7 +232,8 @@ pub fn select(
 }
 
 /// The way that the rest of a connection's traffic takes when `selection`'s fails: without any of the endpoints on it
-/// or, where that is not to be had, without the one at its end. `None`: there is none.
+/// or, where that is not to be had, without the one at its end. Who is dead is held in reserve only if nobody else is there:
+/// its node goes on asking, and tells when it answers again. `None`: there is none.
 #[must_use]
 pub fn backup(
     inventory: &Inventory,
@@ -246,10 +248,14 @@ pub fn backup(
     if all.len() > 1 {
         tries.push(from_the_end);
     }
-    tries.into_iter().find_map(|passed| {
+    let healths: [&[Health]; 2] = [&[Health::Well], &[Health::Well, Health::Dead]];
+    let mut tries = healths
+        .into_iter()
+        .flat_map(|healths| tries.iter().map(move |passed| (healths, *passed)));
+    tries.find_map(|(healths, passed)| {
         let avoid = &[passed, input.avoid].concat();
         let input = SelectInput { avoid, ..*input };
-        Walk::new(inventory, usage, &input).in_reserve(selection)
+        Walk::new(inventory, usage, &input).in_reserve(selection, healths)
     })
 }
 

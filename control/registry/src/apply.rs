@@ -234,7 +234,9 @@ impl Registry {
 
     /// Puts an object; the connections that it may concern.
     pub(crate) fn put_object(&mut self, now: Timestamp, object: &Object) -> BTreeSet<ConnectionId> {
-        if self.action(object) == ApplyAction::Unchanged {
+        let is_sign_of_life =
+            matches!(object, Object::NetworkServiceEndpoint(one) if self.is_unwatched(one.name()));
+        if self.action(object) == ApplyAction::Unchanged && !is_sign_of_life {
             return BTreeSet::new();
         }
         match object {

@@ -76,13 +76,17 @@ impl Registry {
         self.touch_record(Record::Endpoint, endpoint.name());
         self.tell(RegistryEvent::Endpoint(ChangeKind::Update, Arc::clone(&endpoint)));
         self.touch_dead(endpoint.name());
+        let believed = self.is_unwatched(endpoint.name());
         self.tables.put_endpoint(Arc::clone(&endpoint));
+        if believed {
+            self.tables.inventory.set_dead(endpoint.name(), false);
+        }
         if old.as_ref().is_some_and(|old| !old.is_where(&endpoint)) {
             self.find_again(endpoint.name());
         }
         if old
             .as_ref()
-            .is_some_and(|old| old.differs_in_lease_only(&endpoint))
+            .is_some_and(|old| old.differs_in_lease_only(&endpoint) && !believed)
         {
             return BTreeSet::new();
         }
@@ -127,6 +131,12 @@ impl Registry {
         Ok(std::mem::take(&mut self.moved))
     }
 
+    /// Whether an endpoint is dead and no connection has an end there: then no node would tell that it answers again, and
+    /// that it is registered again has to do.
+    pub(crate) fn is_unwatched(&self, name: &EndpointName) -> bool {
+        self.tables.inventory.is_dead(name) && self.tables.at_endpoint(name).next().is_none()
+    }
+
     /// What is known of an endpoint's life may be forgotten with the next change of it.
     fn touch_dead(&mut self, name: &EndpointName) {
         if self.tables.inventory.is_dead(name) {
@@ -155,7 +165,7 @@ impl Registry {
         for service in new.into_iter().flat_map(|new| new.services().keys()) {
             ids.extend(tables.wanting.of(service));
             let impaired = tables.inventory.impaired_of(service);
-            ids.extend(impaired.flat_map(|one| tables.by_endpoint.of(one.name())));
+            ids.extend(impaired.flat_map(|one| tables.at_endpoint(one.name())));
         }
         let tells = |one: &NetworkServiceEndpoint| {
             (

@@ -9,7 +9,7 @@ use tieline_model::{
 
 use super::{
     BranchPath, Choice,
-    candidates::{Because, Health},
+    candidates::Because,
     order::Endpoint,
     rules::Source,
     walk::{Candidates, Part, Passed, Walk},
@@ -41,9 +41,7 @@ impl<'a> Walk<'a> {
                 return found;
             }
         }
-        let all = [Health::Well, Health::Dead, Health::Leaving];
-        let healths = if self.is_reserve { &all[..1] } else { &all[..] };
-        for health in healths.iter().copied() {
+        for health in self.healths.iter().copied() {
             for (endpoint, because) in self.in_order(source, candidates, &preferred, health) {
                 if tried.iter().any(|other| Arc::ptr_eq(other, endpoint)) {
                     continue;

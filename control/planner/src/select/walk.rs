@@ -7,6 +7,7 @@ use tieline_model::{Chosen, Decision, EndpointName, Plumbing, Report, Step, Traf
 use super::{
     BranchPath, Choice, Class, SelectInput, Usage,
     attempt::shortened,
+    candidates::Health,
     order::{Endpoint, Share},
     rules::{Fork, Rules, Source},
 };
@@ -31,6 +32,8 @@ pub(super) struct Walk<'a> {
     dead_choices: BTreeMap<Ahead<Class>, Decision>,
     /// Whether the way is only held in reserve: an interface that ends one wire is too good for that.
     pub(super) is_reserve: bool,
+    /// Who is tried at all, and before whom.
+    pub(super) healths: &'static [Health],
     /// Whether a failure since this was cleared depends on the path before.
     pub(super) depends_on_path: bool,
 }
@@ -143,6 +146,7 @@ impl<'a> Walk<'a> {
             dead_ends: BTreeMap::new(),
             dead_choices: BTreeMap::new(),
             is_reserve: false,
+            healths: &[Health::Well, Health::Dead, Health::Leaving],
             depends_on_path: false,
         }
     }
@@ -157,8 +161,12 @@ impl<'a> Walk<'a> {
     }
 
     /// A way of what no branch takes, alone, that is held in reserve for `selection`.
-    pub(super) fn in_reserve(mut self, selection: &[BranchPath]) -> Option<BranchPath> {
-        self.is_reserve = true;
+    pub(super) fn in_reserve(
+        mut self,
+        selection: &[BranchPath],
+        healths: &'static [Health],
+    ) -> Option<BranchPath> {
+        (self.is_reserve, self.healths) = (true, healths);
         let inventory = self.rules.inventory;
         let held = |chosen: &Chosen| {
             Some(Passed {

@@ -1,6 +1,6 @@
 //! Endpoints that die, drain and live again, and what nodes do about it by themselves.
 
-use tieline_model::{Attachment, ConnectionState, EndpointName, NetnsRef, Object, ObjectKind};
+use tieline_model::{Attachment, ConnectionState, EndpointName, NetnsRef, Object, ObjectKind, Rebalance};
 
 use super::{
     Bench, T0, endpoint_at,
@@ -43,7 +43,12 @@ fn the_dead_are_left_and_come_back_into_choice_when_they_live() {
     bench.connect(1, "c1", "gold");
     health(&mut bench, "gw", false);
     assert_eq!(way(&bench, "c1"), "gw-2");
-    assert_eq!(connection(&bench, "c1").backup, None, "the dead are no backup");
+    let backup = connection(&bench, "c1").backup.unwrap();
+    assert_eq!(
+        backup.endpoint.as_str(),
+        "gw",
+        "somebody has to hear when it answers again"
+    );
     health(&mut bench, "gw-2", false);
     assert_eq!(way(&bench, "c1"), "gw-2", "no moving to and fro among the dead");
     health(&mut bench, "gw", true);
@@ -325,4 +330,80 @@ fn what_is_lost_behind_a_function_may_be_the_function() {
         state(&bench, "c1").contains("endpoint fw-2 is lost"),
         "both functions are lost"
     );
+}
+
+#[test]
+fn a_dead_endpoint_that_nobody_watches_is_believed_when_it_is_registered_again() {
+    let mut bench = bench(service("gold"));
+    bench.connect(1, "c1", "gold");
+    bench
+        .apply(vec![
+            labelled("gw-2", "vpngateway"),
+            labelled("gw-3", "vpngateway"),
+        ])
+        .unwrap();
+    let is_dead = |bench: &Bench| bench.registry.tables.inventory.is_dead(&"gw".parse().unwrap());
+    health(&mut bench, "gw", false);
+    bench.apply(vec![labelled("gw", "vpngateway")]).unwrap();
+    assert!(
+        is_dead(&bench),
+        "its node has yet to confirm that it is left, and may go back"
+    );
+    bench.ack(Vec::new());
+    bench.apply(vec![labelled("gw", "vpngateway")]).unwrap();
+    assert!(!is_dead(&bench));
+    assert_eq!(bench.restored().tables, bench.registry.tables);
+    health(&mut bench, "gw-2", false);
+    health(&mut bench, "gw-3", false);
+    assert_eq!(way(&bench, "c1"), "gw");
+}
+
+#[test]
+fn an_endpoint_that_dies_and_lives_again_and_again_moves_a_connection_once() {
+    let plans = |bench: &Bench| bench.registry.node(&"n1".parse().unwrap()).unwrap().generation;
+    for others in 0..3 {
+        let mut bench = bench(service("gold"));
+        bench.connect(1, "c1", "gold");
+        for n in 0..others {
+            bench
+                .apply(vec![labelled(&format!("gw-{n}"), "vpngateway")])
+                .unwrap();
+        }
+        bench.ack(Vec::new());
+        health(&mut bench, "gw", false);
+        health(&mut bench, "gw", true);
+        bench.ack(Vec::new());
+        let settled = plans(&bench);
+        for _ in 0..100 {
+            health(&mut bench, "gw", false);
+            assert!(bench.flush().node_changes.is_empty(), "{others} others");
+            health(&mut bench, "gw", true);
+            assert!(bench.flush().node_changes.is_empty(), "{others} others");
+        }
+        assert_eq!(plans(&bench), settled);
+        assert_eq!(state(&bench, "c1"), "Up");
+    }
+}
+
+#[test]
+fn endpoints_that_all_die_and_live_by_turns_cost_one_plan_each_time_at_most() {
+    let plans = |bench: &Bench| bench.registry.node(&"n1".parse().unwrap()).unwrap().generation;
+    let mut bench = bench(service("gold").with_rebalance(Rebalance::Rebalance));
+    bench
+        .apply(vec![
+            labelled("gw-2", "vpngateway"),
+            labelled("gw-3", "vpngateway"),
+        ])
+        .unwrap();
+    for n in 1..7 {
+        bench.connect(n, &format!("c{n}"), "gold");
+    }
+    let names = ["gw", "gw-2", "gw-3"];
+    for turn in 0..60 {
+        let before = plans(&bench);
+        health(&mut bench, names[turn % 3], turn % 2 == 0);
+        bench.flush();
+        assert!(plans(&bench) <= before + 1, "all moves of one word are one plan");
+        bench.ack(Vec::new());
+    }
 }

@@ -148,14 +148,13 @@ fn what_is_not_to_be_taken_is_not_held_in_reserve_either() {
 }
 
 #[test]
-fn the_dead_and_the_drained_are_not_held_in_reserve() {
-    let world = World::new(&[
-        "service gold",
-        "endpoint a gold",
-        "endpoint b gold dead",
-        "endpoint c gold drained",
-    ]);
+fn the_drained_are_not_held_in_reserve_and_the_dead_only_if_nobody_else_is_there() {
+    let mut world = World::new(&["service gold", "endpoint a gold", "endpoint c gold drained"]);
     assert_eq!(backup_of(&world), None);
+    world.line("endpoint b gold dead");
+    assert_eq!(backup_of(&world).as_deref(), Some("b"));
+    world.line("endpoint d gold");
+    assert_eq!(backup_of(&world).as_deref(), Some("d"));
 }
 
 #[test]
