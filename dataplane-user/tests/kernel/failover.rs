@@ -231,7 +231,41 @@ fn the_first_packet_is_at_the_backup_within_150_milliseconds_of_a_death() -> Res
 }
 
 #[test]
+fn two_hundred_wires_leave_a_dead_endpoint_at_once() -> Result<()> {
+    const WIRES: u8 = 200;
+    let world = World::new("many", Backend::Auto)?;
+    let [client, first, spare] = ["many-c", "many-a", "many-b"].map(NetNs::new);
+    let (client, first, spare) = (client?, first?, spare?);
+    let mut node = Node::start(&world)?;
+    let planned = |n| -> Result<Wire> {
+        Ok(Wire {
+            backup: Some(wire(n, &client, &spare)?.branches.remove(0).circuit),
+            probe: true,
+            ..wire(n, &client, &first)?
+        })
+    };
+    let wires = (1..=WIRES).map(planned).collect::<Result<Vec<_>>>()?;
+    all_well(&world.snapshot(&mut node.reconciler, 1, wires)?)?;
+    node.work_for(slow(Duration::from_millis(300)))?;
+    let traffic = Traffic::start(&client, &first, &spare, false)?;
+    first.sysctl("ipv4/icmp_echo_ignore_all", "1")?;
+    let died = Instant::now();
+    ends_at(&mut node, || Ok(()))?;
+    let arrived = traffic.arrived()?.saturating_duration_since(died);
+    println!("{WIRES} wires: {arrived:?}, everything {:?}", died.elapsed());
+    ensure!(arrived <= slow(GOAL), "{arrived:?}");
+    let switched = node.news.iter().flat_map(|news| &news.switched);
+    ensure!(switched.count() == usize::from(WIRES));
+    for n in [1, WIRES] {
+        ping(&client, endpoint_ip(n), PingPlan::default())?.assert_all_answered()?;
+    }
+    ensure!(world.pass(&mut node.reconciler)?.operations == 0);
+    Ok(())
+}
+
+#[test]
 fn a_wire_without_a_backup_is_lost_and_found_again_and_nothing_of_the_client_is_touched() -> Result<()> {
+    const DEATHS: usize = 5;
     let world = World::new("alone", Backend::Auto)?;
     let (client, endpoint) = (NetNs::new("alone-c")?, NetNs::new("alone-e")?);
     let watch = || Watch {
@@ -246,18 +280,30 @@ fn a_wire_without_a_backup_is_lost_and_found_again_and_nothing_of_the_client_is_
     node.work_for(slow(Duration::from_millis(150)))?;
     // The client pings as ever: nothing that is its own is taken for an answer to the agent.
     ping(&client, endpoint_ip(1), PingPlan::default())?.assert_all_answered()?;
-    endpoint.net(|net| net.set_down("nse-1"))?;
-    let dead = node.work(Instant::now() + slow(Duration::from_secs(2)))?;
-    ensure!(
-        dead.iter()
-            .any(|notice| !notice.alive && notice.endpoint == "nse-1"),
-        "{dead:?}"
-    );
-    endpoint.net(|net| net.set_up("nse-1"))?;
-    // The interface lost what it had; a pass gives it back.
-    all_well(&world.pass(&mut node.reconciler)?)?;
-    let back = node.work(Instant::now() + slow(Duration::from_secs(3)))?;
-    ensure!(back.iter().any(|notice| notice.alive), "{back:?}");
+    let mut times = Vec::new();
+    for _ in 0..DEATHS {
+        endpoint.net(|net| net.set_down("nse-1"))?;
+        let died = Instant::now();
+        ends_at(&mut node, || Ok(()))?;
+        times.push(died.elapsed());
+        let lost = node.news.pop().context("news of a death")?;
+        ensure!(lost.dead.len() == 1 && lost.dead[0].0 == "nse-1", "{lost:?}");
+        ensure!(
+            lost.unanswered == [(planned.id.clone(), "nse-1".to_owned())],
+            "{lost:?}"
+        );
+        endpoint.net(|net| net.set_up("nse-1"))?;
+        // The interface lost what it had; a pass gives it back.
+        all_well(&world.pass(&mut node.reconciler)?)?;
+        let back = node.work(Instant::now() + slow(Duration::from_secs(3)))?;
+        ensure!(back.iter().any(|notice| notice.alive), "{back:?}");
+        let found = node.news.pop().context("news of a recovery")?;
+        ensure!(found.alive == ["nse-1"], "{found:?}");
+        ping(&client, endpoint_ip(1), PingPlan::default())?.assert_all_answered()?;
+    }
+    times.sort();
+    println!("lost after {times:?}");
+    ensure!(times[DEATHS / 2] <= slow(GOAL), "{times:?}");
     all_well(&world.change(&mut node.reconciler, remove(2, &[&planned.id]))?)?;
     before.assert_same(&watch())
 }
