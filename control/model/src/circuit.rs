@@ -168,6 +168,14 @@ pub struct Branch {
 }
 
 impl Branch {
+    /// Which of `branches` gets the new flows when this one drains: the one for the same part of the traffic, or for the rest.
+    #[must_use]
+    pub fn successor(&self, branches: &[Self]) -> Option<usize> {
+        let same = |branch: &Self| branch.wiring == self.wiring && branch.traffic == self.traffic;
+        let last = branches.len().checked_sub(1);
+        branches.iter().position(same).or(last)
+    }
+
     /// The only branch of a plain wire: all traffic takes `circuit`.
     #[must_use]
     pub fn all(circuit: Circuit) -> Self {

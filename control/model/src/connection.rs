@@ -180,14 +180,6 @@ impl Connection {
         self.backup.iter().chain(draining).chain(before)
     }
 
-    /// The branch that gets the new flows of one that drains: the one for the same part of the traffic, or for the rest.
-    #[must_use]
-    pub fn successor(&self, draining: &Branch) -> Option<usize> {
-        let same = |branch: &Branch| branch.wiring == draining.wiring && branch.traffic == draining.traffic;
-        let last = self.branches.len().checked_sub(1);
-        self.branches.iter().position(same).or(last)
-    }
-
     /// Notes where it ended as `old`, if it ends elsewhere.
     pub fn note_former(&mut self, old: &Self) {
         let now = self.endpoint().cloned();

@@ -32,7 +32,7 @@ pub fn lower(connection: &Connection) -> NodeWire {
     let draining = |draining: &tieline_model::Branch| {
         Some(WireDraining {
             circuit: lowering.circuit(&draining.circuit),
-            branch: connection.successor(draining)?,
+            branch: draining.successor(&connection.branches)?,
         })
     };
     NodeWire {

@@ -4,22 +4,44 @@ use tieline_model::{
     Attachment, Branch, Circuit, Connection, ConnectionId, EndpointName, NodeName, limits::MAX_BRANCHES,
 };
 
+use tieline_planner::BranchPath;
+
 use crate::Registry;
 
 impl Registry {
-    /// Whether a connection leads through an endpoint that is drained.
-    pub(crate) fn is_drained(&self, connection: &Connection) -> bool {
-        let mut names = connection.circuits_in_use().flat_map(Circuit::path);
-        names.any(|name| {
-            self.tables
-                .endpoints()
-                .get(name)
-                .is_some_and(|one| one.is_draining())
-        })
+    /// The branches of a connection that flows go on in which are there, when it leads along `branches`: those that it
+    /// leaves only because somebody on the way is drained, or for the sake of shares. What the rules do not allow any more is left
+    /// at once.
+    pub(crate) fn outgoing(
+        &self,
+        connection: &Connection,
+        branches: &[Branch],
+        is_balanced: bool,
+    ) -> Vec<Branch> {
+        if branches == connection.branches {
+            return Vec::new();
+        }
+        let for_shares = is_balanced && self.may_stay(connection);
+        let is_drained = |name: &EndpointName| {
+            let endpoint = self.tables.endpoints().get(name);
+            endpoint.is_some_and(|one| one.is_draining())
+        };
+        let goes = |old: &&Branch| for_shares || old.circuit.path().any(is_drained);
+        connection.branches.iter().filter(goes).cloned().collect()
     }
 
-    /// What of `draining`, the last ones first, can go on beside `branches`: it stands, nobody on it is dead or lost, and
-    /// it has no end where a branch has another one.
+    /// Whether the rules allow a connection to stay where it is.
+    fn may_stay(&self, connection: &Connection) -> bool {
+        let Some(stay) = self.stay(&connection.id) else {
+            return false;
+        };
+        let now = connection.branches.iter().map(|branch| branch.circuit.path());
+        let same = |(a, b): (&BranchPath, _)| a.names().eq(b);
+        stay.branches.len() == connection.branches.len() && stay.branches.iter().zip(now).all(same)
+    }
+
+    /// What of `draining`, the last ones first, can go on beside `branches`: it stands, nobody on it is dead or lost, it
+    /// passes as many functions as the branch that gets its new flows, and has no end where a branch has another one.
     pub(crate) fn still_draining<'a>(
         &self,
         connection: &Connection,
@@ -35,8 +57,10 @@ impl Registry {
                 .iter()
                 .chain(&still)
                 .any(|other| meet(&other.circuit, circuit));
+            let next = one.successor(branches).and_then(|next| branches.get(next));
+            let is_as_long = next.is_some_and(|next| next.circuit.hops.len() == circuit.hops.len());
             let is_room = branches.len() + still.len() < MAX_BRANCHES;
-            if is_room && !taken && self.stands(circuit) && !circuit.path().any(dead) {
+            if is_room && is_as_long && !taken && self.stands(circuit) && !circuit.path().any(dead) {
                 still.push(one.clone());
             }
         }
@@ -56,25 +80,6 @@ impl Registry {
             self.put_moved(&connection, changed);
         }
     }
-}
-
-/// The branches of a connection that flows go on in which are there, when it leads along `branches`: with the same
-/// functions before another end, or whatever their way if it is left `gently`. Functions that come between are never
-/// passed by.
-pub(crate) fn outgoing(connection: &Connection, branches: &[Branch], gently: bool) -> Vec<Branch> {
-    let functions = |circuit: &Circuit| {
-        circuit
-            .hops
-            .iter()
-            .map(|hop| hop.endpoint.clone())
-            .collect::<Vec<_>>()
-    };
-    let goes = |old: &&Branch| {
-        let same = |new: &&Branch| new.wiring == old.wiring && new.traffic == old.traffic;
-        let next = branches.iter().find(same).or(branches.last());
-        next.is_some_and(|next| gently || functions(&next.circuit) == functions(&old.circuit))
-    };
-    connection.branches.iter().filter(goes).cloned().collect()
 }
 
 /// Whether two circuits meet in a namespace or at an interface other than by passing the same function: two ends of one

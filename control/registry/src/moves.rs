@@ -13,7 +13,6 @@ use tieline_planner::{Member, Selection, Told, balance, lower};
 
 use crate::{
     ChangeKind, NodeGeneration, Record, Refusal, Registry, Settled,
-    draining::outgoing,
     way::{Asking, Way, client_of},
 };
 
@@ -137,7 +136,7 @@ impl Registry {
     }
 
     /// What a connection would be given if it stayed as far as possible.
-    fn stay(&self, id: &ConnectionId) -> Option<Selection> {
+    pub(crate) fn stay(&self, id: &ConnectionId) -> Option<Selection> {
         let connection = self.tables.connections.get(id)?;
         let service = self.tables.services().get(&connection.service)?;
         self.selection(&Asking {
@@ -187,8 +186,7 @@ impl Registry {
 
     /// Leads a connection along a way. Where it led for no worse reason than shares or a drain, what flows there stays.
     fn lead(&mut self, connection: &Arc<Connection>, way: Way, is_balanced: bool) {
-        let gently = is_balanced || self.is_drained(connection);
-        let outgoing = outgoing(connection, &way.branches, gently);
+        let outgoing = self.outgoing(connection, &way.branches, is_balanced);
         self.lead_after(connection, connection.before.clone(), way, &outgoing);
     }
 

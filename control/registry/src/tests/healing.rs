@@ -1,6 +1,8 @@
 //! Endpoints that die, drain and live again, and what nodes do about it by themselves.
 
-use tieline_model::{Attachment, ConnectionState, EndpointName, NetnsRef, Object, ObjectKind, Rebalance};
+use tieline_model::{
+    Attachment, ConnectionState, EndpointName, Labels, NetnsRef, Object, ObjectKind, Rebalance,
+};
 
 use super::{
     Bench, T0, endpoint_at,
@@ -406,4 +408,36 @@ fn endpoints_that_all_die_and_live_by_turns_cost_one_plan_each_time_at_most() {
         assert!(plans(&bench) <= before + 1, "all moves of one word are one plan");
         bench.ack(Vec::new());
     }
+}
+
+#[test]
+fn what_the_rules_do_not_allow_any_more_is_left_with_every_flow() {
+    let selected = |label: &str| {
+        let selector = Labels::parse("selector", [(label, "true")]).unwrap();
+        Object::NetworkService(service("gold").with_selector(selector))
+    };
+    let mut bench = bench(service("gold"));
+    bench.apply(vec![labelled("other", "other")]).unwrap();
+    bench.connect(1, "c1", "gold");
+    for (label, at) in [("other", "other"), ("vpngateway", "gw")] {
+        bench.apply(vec![selected(label)]).unwrap();
+        bench.ack(Vec::new());
+        assert_eq!(way(&bench, "c1"), at);
+        assert_eq!(drains(&bench, "c1"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_function_that_comes_between_is_passed_by_no_flow_that_drains() {
+    let mut bench = bench(service("gold"));
+    bench.connect(1, "c1", "gold");
+    bench
+        .apply(vec![labelled("gw-2", "vpngateway"), labelled("fw-1", "firewall")])
+        .unwrap();
+    drain(&mut bench, "gw", true);
+    assert_eq!(drains(&bench, "c1"), ["gw"]);
+    bench.ack(Vec::new());
+    bench.apply(wirings()).unwrap();
+    assert_eq!(way(&bench, "c1"), "fw-1>gw-2");
+    assert_eq!(drains(&bench, "c1"), [""; 0]);
 }
