@@ -23,7 +23,7 @@ pub(super) fn run(plan: &Plan, collector: &mut Collector) -> Result<()> {
         eprintln!("cost of a wire, round {} of {}", round + 1, plan.rounds);
         stop::check()?;
         let node = Node::start(&plan.attach)?;
-        let crowd = Crowd::gather(&node, wires)?;
+        let crowd = Crowd::gather(&node, wires, &[])?;
         thread::sleep(SETTLE);
         let mut add = |path, metric, of_all: f64| {
             collector.add(path, metric, Some(wires), round, of_all / f64::from(wires));

@@ -2,10 +2,12 @@
 
 mod cost;
 mod first;
+mod heal;
 mod large;
 mod plan;
 mod requests;
 mod restore;
+mod rewire;
 mod world;
 
 use anyhow::{Context as _, Result};
@@ -45,12 +47,16 @@ pub(crate) struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Chosen {
-    /// From sending a Request until the endpoint has the first datagram.
+    /// From sending a Request until the endpoint has the first datagram, with nothing between and through 5 functions.
     FirstPacketMs,
     /// Requests for new wires and for wires that are there, by 1, 8 and 64 clients at once.
     RequestsPerS,
     /// What a wire takes of time, and of the kernel's, the maps' and the process's memory.
     WireCost,
+    /// Leading 1,000 live wires elsewhere by one change.
+    Rewire,
+    /// Endpoints that die under traffic, with and without a backup.
+    Heal,
     /// Planning for many nodes: everything, and one change.
     Plan,
     /// Starting control on a store with many connections, and what they take.
@@ -59,6 +65,8 @@ enum Chosen {
 
 /// One endpoint and nothing between.
 const ONE_HOP: &str = "1 hop";
+/// Five routing functions between client and endpoint.
+const CHAIN: &str = "5 functions";
 /// One client that waits for each answer.
 const ONE_CLIENT: &str = "1 client";
 
@@ -67,6 +75,10 @@ const REQUESTS: Metric = Metric::new("requests_per_s", "1/s").beside(ONE_CLIENT)
 const REFRESHES: Metric = Metric::new("refreshes_per_s", "1/s").beside(ONE_CLIENT);
 const WIRE_TIME: Metric = Metric::new("ms_per_wire", "ms");
 const WIRE_BYTES: Metric = Metric::new("bytes_per_wire", "B");
+const REWIRE: Metric = Metric::new("rewire_ms", "ms").distributed();
+const REWIRE_LOST: Metric = Metric::new("rewire_lost", "packets");
+const HEAL: Metric = Metric::new("heal_ms", "ms").distributed();
+const HEAL_LOST: Metric = Metric::new("heal_lost", "packets").distributed();
 const PLAN_FULL: Metric = Metric::new("plan_full_s", "s");
 const PLAN_ONE: Metric = Metric::new("plan_one_ms", "ms");
 const REGISTRY_REQUEST: Metric = Metric::new("registry_request_us", "us");
@@ -79,10 +91,21 @@ const DESIGNED: Option<u32> = Some(100_000);
 /// Design §9, the lines about the control plane.
 const GOALS: &[Goal] = &[
     Goal::new(ONE_HOP, FIRST_PACKET, None, Bound::AtMost(5.0)),
+    Goal::new(CHAIN, FIRST_PACKET, None, Bound::AtMost(50.0)),
     Goal::new(requests::MOST_CLIENTS, REQUESTS, None, Bound::AtLeast(1000.0)),
+    Goal::new(rewire::STREAM, REWIRE_LOST, Some(1000), Bound::AtMost(0.0)),
+    Goal::new(heal::GONE, HEAL, None, Bound::AtMost(150.0)),
+    Goal::new(heal::SILENT, HEAL, None, Bound::AtMost(150.0)),
+    Goal::new(heal::DOWN, HEAL, None, Bound::AtMost(150.0)),
+    Goal::new(heal::HEALED, HEAL, None, Bound::AtMost(50.0)),
     Goal::new(plan::SNAPSHOTS, PLAN_FULL, DESIGNED, Bound::AtMost(2.0)),
+    Goal::new(plan::ALL_MOVE, PLAN_FULL, DESIGNED, Bound::AtMost(2.0)),
+    Goal::new(plan::ALL_STAY, PLAN_FULL, DESIGNED, Bound::AtMost(2.0)),
     Goal::new(plan::REQUEST, PLAN_ONE, DESIGNED, Bound::AtMost(10.0)),
     Goal::new(plan::CLOSE, PLAN_ONE, DESIGNED, Bound::AtMost(10.0)),
+    Goal::new(plan::DRAIN, PLAN_ONE, DESIGNED, Bound::AtMost(10.0)),
+    Goal::new(plan::DEATH, PLAN_ONE, DESIGNED, Bound::AtMost(10.0)),
+    Goal::new(plan::OTHER, PLAN_ONE, DESIGNED, Bound::AtMost(10.0)),
 ];
 
 /// What a run does, after defaults and `--quick`.
@@ -118,23 +141,33 @@ impl Plan {
     }
 }
 
-/// Runs the suite, prints its table and writes its JSON.
+/// Runs the suite, prints its table and writes its JSON; what was measured before something failed, too.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let run = Run::begin()?;
-    let plan = Plan::of(arguments);
     let mut collector = Collector::default();
-    let into = &mut collector;
+    let outcome = measure(&Plan::of(arguments), &mut collector);
+    run.end("control", &collector, GOALS, &arguments.run)?;
+    outcome
+}
+
+fn measure(plan: &Plan, into: &mut Collector) -> Result<()> {
     if plan.wants(Chosen::FirstPacketMs) {
-        first::run(&plan, into).context("first packets")?;
+        first::run(plan, into).context("first packets")?;
     }
     if plan.wants(Chosen::RequestsPerS) {
-        requests::run(&plan, into).context("Requests per second")?;
+        requests::run(plan, into).context("Requests per second")?;
     }
     if plan.wants(Chosen::WireCost) {
-        cost::run(&plan, into).context("the cost of a wire")?;
+        cost::run(plan, into).context("the cost of a wire")?;
+    }
+    if plan.wants(Chosen::Rewire) {
+        rewire::run(plan, into).context("re-wiring")?;
+    }
+    if plan.wants(Chosen::Heal) {
+        heal::run(plan, into).context("healing")?;
     }
     if plan.wants(Chosen::Plan) || plan.wants(Chosen::Restore) {
-        large::run(&plan, into).context("many connections")?;
+        large::run(plan, into).context("many connections")?;
     }
-    run.end("control", &collector, GOALS, &arguments.run)
+    Ok(())
 }

@@ -20,7 +20,7 @@ const WIRES: u32 = 400;
 pub(super) fn run(plan: &Plan, collector: &mut Collector) -> Result<()> {
     let node = Node::start(&plan.attach)?;
     let wires = plan.enough(WIRES, 64);
-    let crowd = Crowd::gather(&node, wires)?;
+    let crowd = Crowd::gather(&node, wires, &[])?;
     for round in 0..plan.rounds {
         eprintln!("Requests, round {} of {}", round + 1, plan.rounds);
         for (path, clients) in CLIENTS {

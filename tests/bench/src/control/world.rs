@@ -7,12 +7,16 @@ use std::{
 
 use anyhow::{Result, bail};
 use tieline_model::{
-    Attachment, ConnectionId, ConnectionRequest, Labels, NetnsId, NetnsRef, NetworkService,
-    NetworkServiceEndpoint, NodeName, Object, ServiceName, Timestamp, Workload, limits::MAX_OBJECTS,
+    Attachment, ConnectionId, ConnectionRequest, EndpointName, Labels, NetnsId, NetnsRef, NetworkService,
+    NetworkServiceEndpoint, NetworkServiceWiring, NodeName, Object, ObjectKind, ServiceName, Timestamp,
+    WiringRoute, Workload, limits::MAX_OBJECTS,
 };
-use tieline_registry::{Caller, Command, Effects, NodeHello, Registry, RegistryConfig};
+use tieline_registry::{Caller, Command, Effects, NodeHello, Registry, RegistryConfig, Reply};
 
 const SERVICE: &str = "gold";
+const WIRING: &str = "by-color";
+/// The endpoints of each node.
+pub(super) const COLORS: [&str; 2] = ["red", "blue"];
 const CONNECTIONS_PER_NODE: u32 = 100;
 const CONNECTIONS_PER_WORKLOAD: u32 = 4;
 /// More follow-ups of one change than this mean that it never ends.
@@ -33,6 +37,8 @@ pub(super) struct Took {
     pub planned: Duration,
     /// Until every node had acknowledged and that was stored too, nodes and store taking no time.
     pub whole: Duration,
+    /// How many live connections an operator was told are moved.
+    pub moves: u32,
 }
 
 /// What a registry is made with here.
@@ -62,13 +68,12 @@ impl World {
                 max_wires: u32::MAX,
                 machine: None,
             }))?;
-            for color in ["red", "blue"] {
+            for color in COLORS {
                 objects.push(Object::NetworkServiceEndpoint(endpoint(n, color)?));
             }
         }
         for objects in objects.chunks(MAX_OBJECTS) {
-            let (objects, dry_run) = (objects.to_vec(), false);
-            world.change(Command::Apply { objects, dry_run })?;
+            world.apply(objects.to_vec())?;
         }
         Ok(world)
     }
@@ -104,6 +109,56 @@ impl World {
         })
     }
 
+    /// Leads every connection to the endpoints of a color, by a wiring of this priority.
+    pub(super) fn wire_all_to(&mut self, color: &str, priority: i32) -> Result<Took> {
+        let wiring = wiring(WIRING, SERVICE, color)?.with_priority(priority)?;
+        self.apply(vec![Object::NetworkServiceWiring(wiring)])
+    }
+
+    /// Leaves every connection where it is, and free to go to any endpoint.
+    pub(super) fn unwire(&mut self) -> Result<Took> {
+        self.change(Command::Delete {
+            kind: ObjectKind::NetworkServiceWiring,
+            name: WIRING.to_owned(),
+        })
+    }
+
+    /// A wiring, the `n`-th form of it, of a service that no connection uses.
+    pub(super) fn wire_another(&mut self, n: u32) -> Result<Took> {
+        let wiring = wiring("another", "silver", COLORS[0])?.with_priority(i32::try_from(n)?)?;
+        self.apply(vec![Object::NetworkServiceWiring(wiring)])
+    }
+
+    /// Only says what a wiring would do that is about no connection.
+    pub(super) fn dry_run(&mut self) -> Result<Took> {
+        let objects = vec![Object::NetworkServiceWiring(wiring(
+            "another", "silver", COLORS[1],
+        )?)];
+        let dry_run = true;
+        self.change(Command::Apply { objects, dry_run })
+    }
+
+    /// Drains the endpoint of this color on node `n`, or takes it back.
+    pub(super) fn drain(&mut self, n: u32, color: &str, draining: bool) -> Result<Took> {
+        let name = endpoint_name(n, color)?;
+        self.change(Command::Drain { name, draining })
+    }
+
+    /// Node `n` sees that its endpoint of this color lives, or lives no more.
+    pub(super) fn health(&mut self, n: u32, color: &str, alive: bool) -> Result<Took> {
+        let (node, endpoint) = (node(n)?, endpoint_name(n, color)?);
+        self.change(Command::Health {
+            node,
+            endpoint,
+            alive,
+        })
+    }
+
+    /// How many nodes there are.
+    pub(super) const fn nodes(&self) -> u32 {
+        self.nodes
+    }
+
     /// Makes the whole plan of every node; how many wires are in them.
     pub(super) fn snapshots(&self) -> u32 {
         let plans = self
@@ -119,19 +174,33 @@ impl World {
         &self.store
     }
 
+    fn apply(&mut self, objects: Vec<Object>) -> Result<Took> {
+        let dry_run = false;
+        self.change(Command::Apply { objects, dry_run })
+    }
+
     /// Carries out a command, and all that follows from it.
     fn change(&mut self, command: Command) -> Result<Took> {
         let begun = Instant::now();
-        self.registry.handle(self.now, command)?;
+        let reply = self.registry.handle(self.now, command)?;
         let mut effects = self.registry.take_effects()?;
         let planned = begun.elapsed();
+        let moves = match reply {
+            Reply::Applied(outcome) => outcome.moves.len(),
+            Reply::Moved(moves) => moves.len(),
+            _ => 0,
+        };
         for _ in 0..MOST_ACKNOWLEDGEMENTS {
             let done = effects.node_changes.is_empty();
             self.carry_out(effects)?;
             effects = self.registry.take_effects()?;
             if done && effects.is_empty() {
-                let whole = begun.elapsed();
-                return Ok(Took { planned, whole });
+                let (whole, moves) = (begun.elapsed(), u32::try_from(moves)?);
+                return Ok(Took {
+                    planned,
+                    whole,
+                    moves,
+                });
             }
         }
         bail!("a change still had consequences after {MOST_ACKNOWLEDGEMENTS} acknowledgements")
@@ -170,14 +239,30 @@ fn connection(n: u32) -> Result<ConnectionId> {
     Ok(format!("c{n}").parse()?)
 }
 
+fn endpoint_name(n: u32, color: &str) -> Result<EndpointName> {
+    Ok(format!("{color}-{n}").parse()?)
+}
+
+/// Leads whoever asks for `service` to its endpoints of this color.
+fn wiring(name: &str, service: &str, color: &str) -> Result<NetworkServiceWiring> {
+    let route = WiringRoute {
+        pod_selector: format!("color={color}").parse()?,
+        weight: 0,
+    };
+    Ok(NetworkServiceWiring::new(
+        name.parse()?,
+        vec![service.parse()?],
+        vec![route],
+    )?)
+}
+
 /// The endpoint of this color on node `n`.
 fn endpoint(n: u32, color: &str) -> Result<NetworkServiceEndpoint> {
     let labels = Labels::parse("labels", [("color", color)])?;
     let services: BTreeMap<ServiceName, Labels> = BTreeMap::from([(SERVICE.parse()?, labels)]);
     let netns = NetnsRef::parse("netns", &format!("/run/netns/{color}-{n}"), None)?;
-    let name = format!("{color}-{n}").parse()?;
     Ok(NetworkServiceEndpoint::declared(
-        name,
+        endpoint_name(n, color)?,
         services,
         node(n)?,
         Attachment::Netns(netns),

@@ -88,6 +88,19 @@ impl Api {
         Ok(())
     }
 
+    /// Takes a registration back.
+    pub(crate) fn unregister(&self, name: &str) -> Result<()> {
+        let endpoint = NetworkServiceEndpoint {
+            name: name.to_owned(),
+            ..NetworkServiceEndpoint::default()
+        };
+        let mut client = NetworkServiceEndpointRegistryClient::new(self.agent.clone());
+        self.runtime
+            .block_on(client.unregister(endpoint))
+            .with_context(|| format!("unregister {name}"))?;
+        Ok(())
+    }
+
     /// Requests a vWire for the workload in `netns`, or refreshes it.
     pub(crate) fn request(&self, id: &str, service: &str, netns: &NetNs) -> Result<Wire> {
         self.runtime

@@ -99,6 +99,11 @@ impl Node {
         &self.api
     }
 
+    /// Where its agent answers.
+    pub(crate) fn agent_socket(&self) -> PathBuf {
+        self.folder.path().join("run").join("agent.sock")
+    }
+
     /// What its control answers.
     pub(crate) fn control(&self) -> &Control {
         &self.control

@@ -48,7 +48,7 @@ fn at(count: u32, plan: &Plan, frames: &mut FrameMeter, collector: &mut Collecto
     if plan.wants(Chosen::AgentRssMib) {
         collector.add(TIELINE, RSS, Some(0), count, stage.node().memory()? / MIB);
     }
-    let crowd = Crowd::gather(stage.node(), count)?;
+    let crowd = Crowd::gather(stage.node(), count, &[])?;
     let rounds = if count < MANY { plan.rounds } else { 1 };
     for round in 0..rounds {
         let start = Instant::now();
