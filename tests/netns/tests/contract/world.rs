@@ -236,17 +236,21 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
+    /// Whether it, or what it quotes, was sent by a test.
+    fn is_marked(&self) -> bool {
+        self.bytes.windows(MARK.len()).any(|window| window == MARK)
+    }
+
     /// A frame that no test injected is the far workload's own (neighbour discovery, a reply), or a fault.
     pub(crate) fn assert_harmless(&self, wires: &[LiveWire]) -> Result<()> {
         let far = wires[self.at.wire].mac(self.at.side.other());
         let from_far = self.bytes.get(6..12) == Some(&far.0);
-        let marked = self.bytes.windows(MARK.len()).any(|window| window == MARK);
         // A reply may quote what it answers, but then the far kernel is its sender.
         ensure!(
             from_far,
             "at {:?} left a frame that nobody sent there{}: {:02x?}",
             self.at,
-            if marked {
+            if self.is_marked() {
                 " (it was changed on its way)"
             } else {
                 ""
@@ -258,7 +262,7 @@ impl Arrival {
 }
 
 /// Everything that leaves at any end: until `complete` says that what must come has come, at most some seconds, and
-/// then until it is quiet, for what must not come.
+/// then until it is quiet, for what must not come. The node's probes come all the time.
 pub(crate) fn arrivals(wires: &[LiveWire], complete: impl Fn(&[Arrival]) -> bool) -> Result<Vec<Arrival>> {
     let (quiet, patience) = (slow(Duration::from_millis(60)), slow(Duration::from_secs(3)));
     let mut arrivals = Vec::new();
@@ -275,7 +279,8 @@ pub(crate) fn arrivals(wires: &[LiveWire], complete: impl Fn(&[Arrival]) -> bool
                 }));
             }
         }
-        if arrivals.len() != before {
+        let mut new = arrivals.iter().skip(before);
+        if new.any(Arrival::is_marked) {
             last = Instant::now();
         }
         thread::sleep(Duration::from_millis(2));
