@@ -232,7 +232,7 @@ pub fn select(
 }
 
 /// The way that the rest of a connection's traffic takes when `selection`'s fails: without any of the endpoints on it
-/// or, where that is not to be had, without the one at its end. Who is dead is held in reserve only if nobody else is there:
+/// or, where that is not to be had, without the one at its end, or else without its functions. Who is dead is held in reserve only if nobody else is there:
 /// its node goes on asking, and tells when it answers again. `None`: there is none.
 #[must_use]
 pub fn backup(
@@ -243,10 +243,10 @@ pub fn backup(
 ) -> Option<BranchPath> {
     let rest = selection.last()?;
     let all: Vec<EndpointName> = rest.names().cloned().collect();
-    let from_the_end = all.len().checked_sub(1).and_then(|last| all.get(last..))?;
+    let (functions, end) = all.split_at_checked(all.len().checked_sub(1)?)?;
     let mut tries = vec![all.as_slice()];
-    if all.len() > 1 {
-        tries.push(from_the_end);
+    if !functions.is_empty() {
+        tries.extend([end, functions]);
     }
     let healths: [&[Health]; 2] = [&[Health::Well], &[Health::Well, Health::Dead]];
     let mut tries = healths
