@@ -34,8 +34,8 @@ pub struct WatchChange {
 }
 
 /// The paths of a wire that can be asked, where its ends are at `places`. Of circuits with a common first end, a probe
-/// takes the one that the kernel chooses, so only the first is asked; and a client whose addresses the agent does not
-/// know cannot be spoken for.
+/// takes the one that the kernel chooses, so only the first is asked; and so does the answer of a backup's end that a branch
+/// has as well. A client whose addresses the agent does not know cannot be spoken for.
 pub(crate) fn targets(
     wire: &Wire,
     chains: &[Vec<usize>],
@@ -50,11 +50,20 @@ pub(crate) fn targets(
         return targets;
     };
     let mut asked = Vec::new();
-    for (circuit, chain) in wire.circuits().zip(chains) {
+    let in_use = wire.branches.len() + wire.draining.len();
+    for (number, (circuit, chain)) in wire.circuits().zip(chains).enumerate() {
         let Some(first) = chain.first().filter(|first| !asked.contains(first)) else {
             continue;
         };
         asked.push(first);
+        if number >= in_use
+            && chains
+                .iter()
+                .take(in_use)
+                .any(|other| other.last() == chain.last())
+        {
+            continue;
+        }
         let place = places.get(*first).copied().flatten();
         let Some((index, slot)) = place.and_then(|place| Some((place.index, place.slot?))) else {
             continue;

@@ -3,6 +3,8 @@
 //! a second in each family and a TCP transfer go through every planned step: none is lost, order is kept, the user's
 //! interface and the gateway's stay what they are, and after every step the counters at each hop show the path.
 
+#[path = "gold/death.rs"]
+mod death;
 #[path = "gold/split.rs"]
 mod split;
 
