@@ -23,14 +23,15 @@ const DEFAULT_KERNELS: &[&str] = &["6.1", "6.12"];
     after_help = "Examples:\n  cargo xtask kernels                     the suite on 6.1 and 6.12\n  \
     cargo xtask kernels 5.10                on another one: 5.10, 6.1, 6.12, or `sid` for the newest\n  \
     cargo xtask kernels 6.1 --only netns    only the jobs with `netns` in their name\n  \
+    cargo xtask kernels 6.1 --only restart::orderly  and of its tests those with `orderly` in theirs\n  \
     cargo xtask kernels 6.12 -- uname -a    only this command, in this folder"
 )]
 pub(crate) struct Args {
     /// Kernel series
     #[arg(value_parser = fetch::Series::parse, default_values = DEFAULT_KERNELS)]
     kernels: Vec<fetch::Series>,
-    /// Run only the jobs whose name contains one of these
-    #[arg(long, value_delimiter = ',', value_name = "PART,…")]
+    /// Run only the jobs whose name contains one of these, and of a job's tests only those whose name contains TEST
+    #[arg(long, value_delimiter = ',', value_name = "PART[::TEST],…")]
     only: Vec<String>,
     /// Seconds until a machine is given up
     #[arg(long, default_value_t = 3600)]
@@ -50,11 +51,16 @@ pub(crate) struct Args {
 }
 
 /// What CI runs on every kernel: emulated, the whole suite takes the better part of an hour.
-const ESSENTIAL: &[&str] = &["tieline check", "programs load", "prog-run", "restart"];
+const ESSENTIAL: &[&str] = &[
+    "tieline check",
+    "programs load",
+    "prog-run",
+    "restart::a_whole_node_is_killed",
+];
 
 impl Args {
     /// The default kernels with the essential jobs only: that this kernel is fit, that every program loads, each frame's
-    /// verdict, and the restart of an agent under traffic.
+    /// verdict, and a node that is killed and restarted under traffic.
     pub(crate) fn essential() -> Self {
         Self {
             kernels: DEFAULT_KERNELS
@@ -127,14 +133,35 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
         return Ok(vec![Job::command(&args.command)]);
     }
     let mut jobs = suite::build(args.dev)?;
-    let wanted = |part: &String| jobs.iter().any(|job| job.name.contains(part.as_str()));
-    if let Some(part) = args.only.iter().find(|part| !wanted(part)) {
-        bail!("no job has `{part}` in its name");
-    }
     if !args.only.is_empty() {
-        jobs.retain(|job| args.only.iter().any(|part| job.name.contains(part.as_str())));
+        jobs = picked(jobs, &args.only)?;
     }
     Ok(jobs)
+}
+
+/// The jobs that `only` names, with the tests that it names.
+fn picked(jobs: Vec<Job>, only: &[String]) -> Result<Vec<Job>> {
+    let split = |part: &String| match part.split_once("::") {
+        Some((job, test)) => (job.to_owned(), Some(test.to_owned())),
+        None => (part.clone(), None),
+    };
+    let only: Vec<(String, Option<String>)> = only.iter().map(split).collect();
+    if let Some((part, _)) = only
+        .iter()
+        .find(|(part, _)| !jobs.iter().any(|job| job.name.contains(part)))
+    {
+        bail!("no job has `{part}` in its name");
+    }
+    let pick = |mut job: Job| {
+        let asked: Vec<_> = only.iter().filter(|(part, _)| job.name.contains(part)).collect();
+        let tests = asked.iter().map(|(_, test)| test.as_ref());
+        // One that is asked for whole is run whole.
+        if let Some(tests) = tests.collect::<Option<Vec<_>>>() {
+            job.words.extend(tests.into_iter().map(Into::into));
+        }
+        (!asked.is_empty()).then_some(job)
+    };
+    Ok(jobs.into_iter().filter_map(pick).collect())
 }
 
 /// Reads a job's output, and shows it when it was not good.
@@ -219,6 +246,26 @@ mod tests {
             count,
             took: Duration::ZERO,
         }
+    }
+
+    #[test]
+    fn jobs_are_picked_by_a_part_of_their_name_and_their_tests_by_one_of_theirs() {
+        let job = |name: &str| Job {
+            name: name.to_owned(),
+            ..Job::command(&["test".into()])
+        };
+        let jobs = || vec![job("netns restart"), job("netns crash")];
+        let picked = |only: &[&str]| -> Vec<(String, usize)> {
+            let only: Vec<String> = only.iter().map(ToString::to_string).collect();
+            let picked = super::picked(jobs(), &only).unwrap_or_default().into_iter();
+            picked.map(|job| (job.name, job.words.len() - 1)).collect()
+        };
+        let restart = |tests| vec![("netns restart".to_owned(), tests)];
+        assert_eq!(picked(&["restart"]), restart(0));
+        assert_eq!(picked(&["restart::one", "restart::two"]), restart(2));
+        assert_eq!(picked(&["restart::one", "restart"]), restart(0), "whole");
+        assert_eq!(picked(&["netns"]).len(), 2);
+        assert_eq!(picked(&["restart", "nothing"]), [], "refused");
     }
 
     #[test]
