@@ -28,6 +28,9 @@ fn unreached(endpoint: &EndpointName, because: &str) -> ConnectionState {
 impl Registry {
     /// Notes whether an endpoint lives, as its node sees it: connections leave the dead, and may come back to the living.
     pub(crate) fn note_health(&mut self, node: &NodeName, name: &EndpointName, alive: bool) {
+        if let Some((_, doubted)) = self.doubted.get_mut(node) {
+            doubted.remove(name);
+        }
         let here = self
             .tables
             .endpoints()
@@ -54,6 +57,41 @@ impl Registry {
                 Some(state) if alive && *state == down => self.set_state(&id, ConnectionState::Up),
                 _ => {}
             }
+        }
+    }
+
+    /// A session of a node begins. What it has said of wires and endpoints may have changed unheard: it says again what still
+    /// holds.
+    pub(crate) fn doubt(&mut self, node: &NodeName) {
+        let endpoints = self.tables.endpoints().values();
+        let dead = endpoints.filter(|one| one.node() == node && self.tables.inventory.is_dead(one.name()));
+        let dead = dead.map(|one| one.name().clone()).collect();
+        self.doubted.insert(node.clone(), (false, dead));
+        let connections = self.tables.by_node.of(node);
+        let connections = connections.filter_map(|id| self.tables.connections.get(id).cloned());
+        let losers: Vec<_> = connections.filter(|one| !one.lost.is_empty()).collect();
+        for connection in &losers {
+            let mut changed = Connection::clone(connection);
+            changed.lost.clear();
+            self.put_moved(connection, changed);
+        }
+        self.replan(losers.iter().map(|one| one.id.clone()).collect());
+    }
+
+    /// A node is heard of once more. The dead of which it has said nothing since its session began are believed to live.
+    pub(crate) fn end_doubt(&mut self, node: &NodeName) {
+        if self.awaiting.get(node).is_some_and(|waits| !waits.is_empty()) {
+            return;
+        }
+        match self.doubted.get_mut(node) {
+            Some((heard @ false, _)) => *heard = true,
+            Some(_) => {
+                let (_, doubted) = self.doubted.remove(node).unwrap_or_default();
+                for name in &doubted {
+                    self.note_health(node, name, true);
+                }
+            }
+            None => {}
         }
     }
 

@@ -75,13 +75,15 @@ impl Registry {
         (node.version, node.attach_backend, node.max_wires) = (version, attach_backend, max_wires);
         node.applied = generation;
         let moved = std::mem::replace(&mut node.machine, machine.clone()) != machine;
-        let planned = node.generation;
+        let known = node.generation;
         self.hear(now, &name);
         self.touch_record(Record::Node, &name);
         if moved {
             let concerned = self.note_machine(&name);
             self.replan(concerned);
         }
+        self.doubt(&name);
+        let planned = self.planned(&name).map_or(known, |planned| planned.generation);
         let ids: Vec<ConnectionId> = self.tables.by_node.of(&name).cloned().collect();
         for id in ids {
             self.await_wire(&name, &id, planned);

@@ -90,7 +90,8 @@ impl Registry {
         }
     }
 
-    /// Leads a connection past endpoints that its node could not lead it to; false if there is no way past them.
+    /// Leads a connection past endpoints that its node could not lead it to; false if there is no way past them but the one
+    /// before.
     fn try_elsewhere(
         &mut self,
         connection: &Arc<Connection>,
@@ -118,6 +119,9 @@ impl Registry {
         let Ok(way) = self.way_of(&tried, &Told::new(), &before.failed) else {
             return false;
         };
+        if way.branches == before.branches {
+            return false;
+        }
         self.lead_after(&Arc::new(tried), Some(before), way, &[]);
         true
     }

@@ -106,6 +106,7 @@ impl Registry {
             .ok_or_else(|| Refusal::UnknownNode { node: name.clone() })?;
         node.last_seen = now;
         self.hear(now, name);
+        self.end_doubt(name);
         let mut plans = BTreeSet::new();
         for id in connections_gone {
             let connection = self.tables.connections.get(id);

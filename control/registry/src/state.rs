@@ -43,6 +43,8 @@ pub struct Registry {
     pub(crate) domains: Silence<RegistryDomain>,
     /// Connections that have not stood yet and whose clients asked for the name of the interface.
     pub(crate) asked: BTreeSet<ConnectionId>,
+    /// Dead endpoints whose nodes have begun a session since they said so, and whether they were heard of in it.
+    pub(crate) doubted: BTreeMap<NodeName, (bool, BTreeSet<EndpointName>)>,
     dirty: BTreeSet<(Record, String)>,
     touched: BTreeMap<NodeName, Touched>,
     events: Vec<RegistryEvent>,
@@ -72,6 +74,7 @@ impl Registry {
             silence: Silence::default(),
             domains: Silence::default(),
             asked: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             dirty: BTreeSet::new(),
             touched: BTreeMap::new(),
             events: Vec::new(),

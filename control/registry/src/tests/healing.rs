@@ -1,7 +1,7 @@
 //! Endpoints that die, drain and live again, and what nodes do about it by themselves.
 
 use tieline_model::{
-    Attachment, ConnectionState, EndpointName, Labels, NetnsRef, Object, ObjectKind, Rebalance,
+    Attachment, ConnectionState, EndpointName, Labels, NetnsRef, Object, ObjectKind, Rebalance, Step,
 };
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     live::{bench, connection, delete, drain, labelled, way, wirings},
     service,
 };
-use crate::{Command, ObservedWire};
+use crate::{Command, NodeFailure, ObservedWire, WireFailureKind};
 
 fn observe(bench: &mut Bench, id: &str, wire: ObservedWire) {
     let (node, id) = ("n1".parse().unwrap(), id.parse().unwrap());
@@ -440,4 +440,75 @@ fn a_function_that_comes_between_is_passed_by_no_flow_that_drains() {
     bench.apply(wirings()).unwrap();
     assert_eq!(way(&bench, "c1"), "fw-1>gw-2");
     assert_eq!(drains(&bench, "c1"), [""; 0]);
+}
+
+#[test]
+fn what_a_node_does_not_say_again_in_a_new_session_is_forgotten() {
+    let mut bench = bench(service("gold"));
+    bench.connect(1, "c1", "gold");
+    bench.connect(2, "c2", "gold");
+    bench.apply(vec![labelled("gw-2", "vpngateway")]).unwrap();
+    health(&mut bench, "gw-2", false);
+    lose(&mut bench, "c1", Some("gw"));
+    health(&mut bench, "gw", false);
+    bench.registry = bench.restored();
+    let is_dead = |bench: &Bench, name: &str| {
+        let name = name.parse().unwrap();
+        bench.registry.tables.inventory.is_dead(&name)
+    };
+    let keep_alive = |bench: &mut Bench| {
+        let (connections_gone, endpoints_gone) = (Vec::new(), Vec::new());
+        let node = "n1".parse().unwrap();
+        let command = Command::KeepAlive {
+            node,
+            connections_gone,
+            endpoints_gone,
+        };
+        bench.registry.handle(T0, command).unwrap();
+        bench.flush();
+    };
+    bench.hello(0);
+    keep_alive(&mut bench);
+    bench.ack(Vec::new());
+    keep_alive(&mut bench);
+    health(&mut bench, "gw-2", false);
+    assert!(
+        is_dead(&bench, "gw") && is_dead(&bench, "gw-2"),
+        "it has yet to say"
+    );
+    keep_alive(&mut bench);
+    assert!(!is_dead(&bench, "gw"), "it has not said so again");
+    assert!(is_dead(&bench, "gw-2"), "it has");
+    bench.ack(Vec::new());
+    for id in ["c1", "c2"] {
+        assert_eq!(
+            (way(&bench, id).as_str(), state(&bench, id).as_str()),
+            ("gw", "Up")
+        );
+        assert!(connection(&bench, id).lost.is_empty());
+    }
+    assert_eq!(bench.restored().tables, bench.registry.tables);
+}
+
+#[test]
+fn who_cannot_be_led_away_from_the_dead_goes_back_there_and_says_so() {
+    let mut bench = bench(service("gold"));
+    bench.connect(1, "c1", "gold");
+    health(&mut bench, "gw", false);
+    bench.apply(vec![labelled("gw-2", "vpngateway")]).unwrap();
+    assert_eq!(way(&bench, "c1"), "gw-2");
+    let failure = NodeFailure {
+        id: "c1".parse().unwrap(),
+        kind: WireFailureKind::Kernel,
+        field: String::new(),
+        value: String::new(),
+        message: "the kernel said no".to_owned(),
+    };
+    bench.ack(vec![failure]);
+    bench.ack(Vec::new());
+    assert_eq!(way(&bench, "c1"), "gw");
+    assert!(state(&bench, "c1").contains("endpoint gw does not answer"));
+    let report = connection(&bench, "c1").report;
+    let steps: Vec<&Step> = report.decisions.iter().flat_map(|one| &one.steps).collect();
+    assert!(matches!(steps.last(), Some(Step::WentBack { .. })), "{steps:?}");
 }
