@@ -7,7 +7,7 @@
 //! that the client's packets pass, both ways, and no packet that a workload sends or receives is touched. Where packets
 //! of the path come back by themselves, nothing is asked.
 //!
-//! [`state`] decides, without a clock or a socket; [`prober`] is its thread; [`target`] and [`frame`] say what is sent
+//! `state` decides, without a clock or a socket; `prober` is its thread; `target` and `frame` say what is sent
 //! where.
 
 mod frame;
