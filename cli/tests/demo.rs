@@ -42,8 +42,12 @@ fn the_story_is_told_loses_nothing_and_leaves_nothing() {
         );
     }
     for account in report["counters"].as_array().unwrap() {
-        assert_eq!(account["kernel"], account["sent"], "{account}");
-        assert_eq!(account["kernel"], account["received"], "{account}");
+        let frames = |witness: &str| account[witness]["frames"].as_u64().unwrap();
+        // The node's probes enter behind the first counter, and their answers are taken out.
+        let (sent, kernel, received) = (frames("sent"), frames("kernel"), frames("received"));
+        let probes = sent.abs_diff(received);
+        assert!(probes <= account["echoes"].as_u64().unwrap(), "{account}");
+        assert!(sent.min(received) <= kernel && kernel <= sent, "{account}");
     }
     assert!(report["transfer"]["bytes"].as_u64().unwrap() > 0, "{report}");
     for verdict in ["lossless", "as_told", "agreed"] {

@@ -24,6 +24,15 @@ impl Count {
             octets: self.octets.wrapping_sub(before.octets),
         }
     }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            frames: self.frames + other.frames,
+            octets: self.octets + other.octets,
+        }
+    }
 }
 
 /// What an interface has received and transmitted.
@@ -43,7 +52,12 @@ impl NetNs {
 
     /// How many packets the namespace's IP layer has sent, of both families (`/proc/net/snmp`, `/proc/net/snmp6`).
     pub fn ip_sent(&self) -> Result<u64> {
-        self.run(|| Ok(ipv4_sent(&file("snmp")?)? + ipv6_sent(&file("snmp6")?)?))
+        self.run(|| Ok(ipv4(&file("snmp")?, "Ip", "OutRequests")? + ipv6_sent(&file("snmp6")?)?))
+    }
+
+    /// What the namespace's ICMP of IPv4 has counted by this name, as `InEchos` (`/proc/net/snmp`).
+    pub fn icmp(&self, name: &str) -> Result<u64> {
+        self.run(|| ipv4(&file("snmp")?, "Icmp", name))
     }
 }
 
@@ -77,14 +91,15 @@ fn read_dev(text: &str, interface: &str) -> Result<Counts> {
     })
 }
 
-/// `OutRequests` of the line pair `Ip:`.
-fn ipv4_sent(text: &str) -> Result<u64> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
+/// The value of this name in the pair of lines that begin with `group`.
+fn ipv4(text: &str, group: &str, name: &str) -> Result<u64> {
+    let of_group = |line: &'_ str| Some(line.strip_prefix(group)?.strip_prefix(": ")?.to_owned());
+    let mut lines = text.lines().filter_map(of_group);
     let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let mut pairs = names.split(' ').zip(values.split(' '));
     let (_, value) = pairs
-        .find(|(name, _)| *name == "OutRequests")
-        .context("no OutRequests in /proc/net/snmp")?;
+        .find(|(one, _)| *one == name)
+        .with_context(|| format!("no {name} of {group} in /proc/net/snmp"))?;
     Ok(value.parse()?)
 }
 
@@ -110,7 +125,9 @@ mod tests {
         assert_eq!((counts.transmitted.frames, counts.transmitted.octets), (9, 200));
         assert!(read_dev(dev, "nsm").is_err());
         let snmp = "Ip: Forwarding InReceives OutRequests\nIp: 2 5 42\nIcmp: OutRequests\nIcmp: 1\n";
-        assert_eq!(ipv4_sent(snmp).unwrap(), 42);
+        assert_eq!(ipv4(snmp, "Ip", "OutRequests").unwrap(), 42);
+        assert_eq!(ipv4(snmp, "Icmp", "OutRequests").unwrap(), 1);
+        assert!(ipv4(snmp, "Icmp", "InEchos").is_err());
         let snmp6 = "Ip6InReceives\t5\nIp6OutRequests                  \t17\n";
         assert_eq!(ipv6_sent(snmp6).unwrap(), 17);
     }

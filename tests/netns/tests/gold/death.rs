@@ -33,16 +33,6 @@ fn let_pass(firewall: &Router, on: bool) -> Result<()> {
     Ok(())
 }
 
-/// Answers to echo requests that the namespace's kernel was given.
-fn echo_replies(netns: &NetNs) -> Result<u64> {
-    let text = netns.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/snmp")?))?;
-    let mut lines = text.lines().filter(|line| line.starts_with("Icmp:"));
-    let (names, values) = lines.next().zip(lines.next()).context("counters of ICMP")?;
-    let mut columns = names.split(' ').zip(values.split(' '));
-    let found = columns.find(|(name, _)| *name == "InEchoReps");
-    Ok(found.context("InEchoReps")?.1.parse()?)
-}
-
 #[test]
 fn a_firewall_that_stands_still_is_left_for_the_other_one_and_without_any_nobody_reaches_the_gateway()
 -> Result<()> {
@@ -70,7 +60,7 @@ fn a_firewall_that_stands_still_is_left_for_the_other_one_and_without_any_nobody
     // Time for some questions to either path: what the node asks is not the user's.
     std::thread::sleep(Duration::from_millis(200));
     ensure!(
-        echo_replies(&user)? == 0,
+        user.icmp("InEchoReps")? == 0,
         "the user was given answers to the node's probes"
     );
     let steady = Steady::start(&stage, &user, &wire)?;
