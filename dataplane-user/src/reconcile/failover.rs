@@ -11,7 +11,7 @@ use super::{ReconcileError, Reconciler};
 use crate::{
     circuit::Leads,
     datapath::Datapath,
-    desired::{IfName, Wire, WireId},
+    desired::{Branch, IfName, Wire, WireId},
     diff::{Laid, hop, target},
     liveness::Notice,
     observed::Scope,
@@ -175,7 +175,9 @@ impl<D: Datapath> Reconciler<D> {
             if passes(wire.branches.len() + wire.draining.len()) {
                 continue;
             }
-            if let Some((wire, endpoint)) = self.local.over_backup(wire, |number, _| passes(number)) {
+            let gone = |number: usize, _: &Branch| passes(number);
+            let living = self.local.over_backup(wire, gone);
+            if let Some((wire, endpoint)) = living.or_else(|| self.local.over_dead_backup(wire, gone)) {
                 self.local.news.switched.push((wire.id.clone(), endpoint));
                 changed.push(wire);
             }

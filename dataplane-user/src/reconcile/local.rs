@@ -128,18 +128,39 @@ impl Local {
         wire: &Wire,
         gone: impl Fn(usize, &Branch) -> bool,
     ) -> Option<(Wire, String)> {
-        let alive = |backup: &&Circuit| !self.dead.contains_key(&backup.path());
-        let backup = wire.backup.as_ref().filter(alive)?;
-        let mut led = wire.clone();
-        let mut any = false;
-        for (number, branch) in led.branches.iter_mut().enumerate() {
-            if gone(number, branch) {
-                led.backup = Some(std::mem::replace(&mut branch.circuit, backup.clone()));
-                any = true;
-            }
-        }
-        any.then(|| (led, backup.endpoint_name.clone()))
+        let backup = wire.backup.as_ref()?;
+        let is_alive = !self.dead.contains_key(&backup.path());
+        is_alive.then(|| led_over(wire, backup, gone)).flatten()
     }
+
+    /// The same over a dead backup, where the workload of a branch is gone for good: the backup's may answer again, and is
+    /// watched only if the wire has an end there. Nothing is kept of the branch.
+    pub(super) fn over_dead_backup(
+        &mut self,
+        wire: &Wire,
+        gone: impl Fn(usize, &Branch) -> bool,
+    ) -> Option<(Wire, String)> {
+        let backup = wire.backup.as_ref()?;
+        let (mut led, endpoint) = led_over(wire, backup, gone)?;
+        led.backup = None;
+        self.lost.insert(wire.id.clone(), backup.path());
+        self.news.unanswered.push((wire.id.clone(), endpoint.clone()));
+        Some((led, endpoint))
+    }
+}
+
+/// The wire with `backup` in the place of the branches that are `gone`, the last of which becomes its backup; and where
+/// that ends. `None`: none is gone.
+fn led_over(wire: &Wire, backup: &Circuit, gone: impl Fn(usize, &Branch) -> bool) -> Option<(Wire, String)> {
+    let mut led = wire.clone();
+    let mut any = false;
+    for (number, branch) in led.branches.iter_mut().enumerate() {
+        if gone(number, branch) {
+            led.backup = Some(std::mem::replace(&mut branch.circuit, backup.clone()));
+            any = true;
+        }
+    }
+    any.then(|| (led, backup.endpoint_name.clone()))
 }
 
 /// Whether branches of a wire lead where they were not planned to.

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use tieline_lab::{NetNs, eventually, slow};
+use tieline_lab::{NetNs, Responder, eventually, slow};
 use tieline_proto::{connection::State, tieline::admin::v1::ConnectionStatus};
-use tieline_tests_netns::{Mode, Scene, Server, Watched, endpoint, service};
+use tieline_tests_netns::{Mode, PORT, Scene, Server, Watched, endpoint, service};
 
 const SERVICE: &str = "gold-network";
 /// Deaths that a median is taken of.
@@ -14,6 +14,8 @@ const DEATHS: usize = 20;
 const DETECTED: Duration = Duration::from_millis(150);
 /// From the registration of an endpoint to the first packet at it, for a wire that had none.
 const HEALED: Duration = Duration::from_millis(50);
+/// The kernel answers no echo request then.
+const ECHO_IGNORED: &str = "ipv4/icmp_echo_ignore_all";
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// A service and its endpoints, of which some die.
@@ -182,4 +184,72 @@ fn the_switch_to_a_backup_needs_no_control() -> Result<()> {
     let took = noticed.first_answer_since(death, heir)?;
     ensure!(took <= slow(DETECTED * 2), "it took {took:?}");
     stage.finish(client)
+}
+
+/// An endpoint that stands still is left; when it goes on, it is what the wire is led to when the other one dies.
+#[test]
+fn an_endpoint_that_stood_still_is_a_backup_again_when_it_goes_on() -> Result<()> {
+    let mut stage = Stage::new(["one", "two"])?;
+    let client = NetNs::new("client")?;
+    let wire = stage.scene.connect(&client, "wire", SERVICE)?;
+    eventually(LIMIT, "a backup to be known", || {
+        Ok(!stage.serving()?.1.is_empty())
+    })?;
+    let (number, _) = stage.serving()?;
+    let heir = stage.servers[1 - number].responder.id();
+    let watched = Watched::start(&client, &wire)?;
+    let still = stage.servers.swap_remove(number);
+    still.netns.sysctl(ECHO_IGNORED, "1")?;
+    let death = still.responder.die();
+    watched.wait_for_answers_by(heir)?;
+    let took = watched.finish()?.first_answer_since(death, heir)?;
+    ensure!(took <= slow(DETECTED), "it took {took:?}");
+
+    still.netns.sysctl(ECHO_IGNORED, "0")?;
+    let responder = Responder::start(&still.netns, PORT)?;
+    stage.scene.api.register(still.registered.clone())?;
+    // It answers ten times a second while it is dead, and lives again after three.
+    std::thread::sleep(slow(Duration::from_millis(700)));
+    let watched = Watched::start(&client, &wire)?;
+    let death = stage.kill(0);
+    watched.wait_for_answers_by(responder.id())?;
+    let took = watched.finish()?.first_answer_since(death, responder.id())?;
+    ensure!(took <= slow(DETECTED), "it took {took:?}");
+    drop(responder);
+    stage.scene.finish([client, still.netns])
+}
+
+/// The only endpoint stands still, another one comes and goes again before the first is known to live: the wire is led to the
+/// first all the same, for nobody else is left.
+#[test]
+fn when_the_other_endpoint_is_gone_the_one_that_stood_still_is_reached_as_soon_as_it_answers() -> Result<()> {
+    let mut stage = Stage::new(["one"])?;
+    let client = NetNs::new("client")?;
+    let wire = stage.scene.connect(&client, "wire", SERVICE)?;
+    let watched = Watched::start(&client, &wire)?;
+    let still = stage.servers.swap_remove(0);
+    still.netns.sysctl(ECHO_IGNORED, "1")?;
+    still.responder.die();
+    eventually(LIMIT, "the word that it is down", || {
+        let state = stage.status()?.connection.unwrap_or_default().state();
+        Ok(state == State::Down)
+    })?;
+    stage.add("two")?;
+    watched.wait_for_answers_by(stage.servers[0].responder.id())?;
+    drop(watched);
+
+    still.netns.sysctl(ECHO_IGNORED, "0")?;
+    let responder = Responder::start(&still.netns, PORT)?;
+    stage.scene.api.register(still.registered.clone())?;
+    let watched = Watched::start(&client, &wire)?;
+    let death = stage.kill(0);
+    watched.wait_for_answers_by(responder.id())?;
+    let took = watched.finish()?.first_answer_since(death, responder.id())?;
+    ensure!(took <= slow(DETECTED), "it took {took:?}");
+    eventually(LIMIT, "the word that it is up", || {
+        let state = stage.status()?.connection.unwrap_or_default().state();
+        Ok(state == State::Up)
+    })?;
+    drop(responder);
+    stage.scene.finish([client, still.netns])
 }
