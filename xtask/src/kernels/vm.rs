@@ -41,14 +41,44 @@ pub(super) struct Done {
     pub output: String,
 }
 
+/// What became of a machine.
+enum Boot {
+    /// It began with the jobs.
+    Ran(Vec<Done>),
+    /// It did not; its console.
+    Failed(String),
+}
+
+/// How often a machine is started. Emulated with several processors, a kernel now and then traps on an instruction
+/// that it is just patching.
+const BOOTS: u32 = 3;
 /// The mark of lines on the machine's console that are meant for people.
 const SAY: &str = "@ ";
 /// The name under which the file server offers the host's root folder.
 const SHARE: &str = "host";
 
 impl Machine<'_> {
-    /// Boots, runs the jobs in order, and returns when the machine is gone.
+    /// Boots, runs the jobs in order, and returns when the machine is gone. One that falls over before it has begun with
+    /// the first of them is started again.
     pub(super) fn run(&self, jobs: &[Job]) -> Result<Vec<Done>> {
+        let mut boot = 1;
+        loop {
+            match self.boot(jobs)? {
+                Boot::Ran(done) => return Ok(done),
+                Boot::Failed(console) if boot < BOOTS => {
+                    println!("{console}\nthe machine did not boot; it is started again");
+                    boot += 1;
+                }
+                Boot::Failed(console) => {
+                    let release = &self.kernel.release;
+                    bail!("Linux {release} did not boot {BOOTS} times; the last time:\n{console}");
+                }
+            }
+        }
+    }
+
+    /// Boots once.
+    fn boot(&self, jobs: &[Job]) -> Result<Boot> {
         let parent = workspace::target_dir().join("kernels");
         fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
         let exchange = tempfile::Builder::new().prefix("vm-").tempdir_in(&parent)?;
@@ -88,16 +118,13 @@ impl Machine<'_> {
                 sh::seconds(self.timeout)
             );
         } else if !exchange.join("booted").is_file() {
-            bail!(
-                "Linux {} did not boot:\n{}",
-                self.kernel.release,
-                fs::read_to_string(&console)?
-            );
+            return Ok(Boot::Failed(fs::read_to_string(&console)?));
         }
-        jobs.iter()
+        let done = jobs
+            .iter()
             .enumerate()
-            .map(|(number, job)| collect(exchange, number, job))
-            .collect()
+            .map(|(number, job)| collect(exchange, number, job));
+        Ok(Boot::Ran(done.collect::<Result<_>>()?))
     }
 
     /// Whether the machine ended by itself.
