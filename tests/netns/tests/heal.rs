@@ -3,15 +3,19 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use tieline_lab::{NetNs, Responder, eventually, slow};
-use tieline_proto::{connection::State, tieline::admin::v1::ConnectionStatus};
-use tieline_tests_netns::{Mode, PORT, Scene, Server, Watched, endpoint, service};
+use tieline_lab::{NetNs, Responder, ResponderId, eventually, slow};
+use tieline_proto::{
+    connection::State, registry::NetworkServiceEndpoint, tieline::admin::v1::ConnectionStatus,
+};
+use tieline_tests_netns::{Mode, PORT, Scene, Server, Watched, Wire, endpoint, service};
 
 const SERVICE: &str = "gold-network";
 /// Deaths that a median is taken of.
 const DEATHS: usize = 20;
 /// From the death to the first packet at the new endpoint, or to the word that there is none.
 const DETECTED: Duration = Duration::from_millis(150);
+/// The same where one death is looked at alone.
+const ONCE: Duration = Duration::from_millis(300);
 /// From the registration of an endpoint to the first packet at it, for a wire that had none.
 const HEALED: Duration = Duration::from_millis(50);
 /// The kernel answers no echo request then.
@@ -68,10 +72,50 @@ impl Stage {
         Ok(at)
     }
 
+    /// A server stands still: neither its kernel nor its programs answer, and nothing else tells of it. Since when.
+    fn stand_still(&mut self, number: usize) -> Result<(Still, Instant)> {
+        let Server {
+            netns,
+            registered,
+            responder,
+        } = self.servers.swap_remove(number);
+        netns.sysctl(ECHO_IGNORED, "1")?;
+        Ok((Still { netns, registered }, responder.die()))
+    }
+
+    /// It goes on, and says so.
+    fn go_on(&self, still: &Still) -> Result<Responder> {
+        still.netns.sysctl(ECHO_IGNORED, "0")?;
+        let responder = Responder::start(&still.netns, PORT)?;
+        self.scene.api.register(still.registered.clone())?;
+        Ok(responder)
+    }
+
+    /// A server is killed while `wire` is under traffic, which `heir` answers from there on.
+    fn die_and_be_followed(
+        &mut self,
+        (client, wire): (&NetNs, &Wire),
+        number: usize,
+        heir: ResponderId,
+    ) -> Result<()> {
+        let watched = Watched::start(client, wire)?;
+        let death = self.kill(number);
+        watched.wait_for_answers_by(heir)?;
+        let took = watched.finish()?.first_answer_since(death, heir)?;
+        ensure!(took <= slow(ONCE), "it took {took:?}");
+        Ok(())
+    }
+
     fn finish(self, client: NetNs) -> Result<()> {
         let servers = self.servers.into_iter().map(|server| server.netns);
         self.scene.finish([client].into_iter().chain(servers))
     }
+}
+
+/// A server that stands still.
+struct Still {
+    netns: NetNs,
+    registered: NetworkServiceEndpoint,
 }
 
 /// Fails unless the median is at most that long.
@@ -198,23 +242,15 @@ fn an_endpoint_that_stood_still_is_a_backup_again_when_it_goes_on() -> Result<()
     let (number, _) = stage.serving()?;
     let heir = stage.servers[1 - number].responder.id();
     let watched = Watched::start(&client, &wire)?;
-    let still = stage.servers.swap_remove(number);
-    still.netns.sysctl(ECHO_IGNORED, "1")?;
-    let death = still.responder.die();
+    let (still, death) = stage.stand_still(number)?;
     watched.wait_for_answers_by(heir)?;
     let took = watched.finish()?.first_answer_since(death, heir)?;
-    ensure!(took <= slow(DETECTED), "it took {took:?}");
+    ensure!(took <= slow(ONCE), "it took {took:?}");
 
-    still.netns.sysctl(ECHO_IGNORED, "0")?;
-    let responder = Responder::start(&still.netns, PORT)?;
-    stage.scene.api.register(still.registered.clone())?;
+    let responder = stage.go_on(&still)?;
     // It answers ten times a second while it is dead, and lives again after three.
     std::thread::sleep(slow(Duration::from_millis(700)));
-    let watched = Watched::start(&client, &wire)?;
-    let death = stage.kill(0);
-    watched.wait_for_answers_by(responder.id())?;
-    let took = watched.finish()?.first_answer_since(death, responder.id())?;
-    ensure!(took <= slow(DETECTED), "it took {took:?}");
+    stage.die_and_be_followed((&client, &wire), 0, responder.id())?;
     drop(responder);
     stage.scene.finish([client, still.netns])
 }
@@ -227,9 +263,7 @@ fn when_the_other_endpoint_is_gone_the_one_that_stood_still_is_reached_as_soon_a
     let client = NetNs::new("client")?;
     let wire = stage.scene.connect(&client, "wire", SERVICE)?;
     let watched = Watched::start(&client, &wire)?;
-    let still = stage.servers.swap_remove(0);
-    still.netns.sysctl(ECHO_IGNORED, "1")?;
-    still.responder.die();
+    let (still, _) = stage.stand_still(0)?;
     eventually(LIMIT, "the word that it is down", || {
         let state = stage.status()?.connection.unwrap_or_default().state();
         Ok(state == State::Down)
@@ -238,14 +272,8 @@ fn when_the_other_endpoint_is_gone_the_one_that_stood_still_is_reached_as_soon_a
     watched.wait_for_answers_by(stage.servers[0].responder.id())?;
     drop(watched);
 
-    still.netns.sysctl(ECHO_IGNORED, "0")?;
-    let responder = Responder::start(&still.netns, PORT)?;
-    stage.scene.api.register(still.registered.clone())?;
-    let watched = Watched::start(&client, &wire)?;
-    let death = stage.kill(0);
-    watched.wait_for_answers_by(responder.id())?;
-    let took = watched.finish()?.first_answer_since(death, responder.id())?;
-    ensure!(took <= slow(DETECTED), "it took {took:?}");
+    let responder = stage.go_on(&still)?;
+    stage.die_and_be_followed((&client, &wire), 0, responder.id())?;
     eventually(LIMIT, "the word that it is up", || {
         let state = stage.status()?.connection.unwrap_or_default().state();
         Ok(state == State::Up)

@@ -9,8 +9,8 @@ use tieline_tests_netns::{Router, Watched, assert_path};
 
 use super::{SERVICE, Stage, Steady, WIRINGS};
 
-/// Without an answer: it takes three questions, 20 ms apart, to find a silent firewall dead.
-const OUTAGE: Duration = Duration::from_millis(150);
+/// Without an answer: it takes three questions, 20 ms apart, to find a silent firewall dead, and this is one death alone.
+const OUTAGE: Duration = Duration::from_millis(300);
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn status(stage: &Stage) -> Result<ConnectionStatus> {
