@@ -14,6 +14,7 @@ mod lifecycle;
 mod local_api;
 mod machine;
 mod place;
+mod reports;
 mod resolvers;
 mod session;
 mod status;

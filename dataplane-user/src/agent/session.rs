@@ -21,8 +21,9 @@ use tracing::{info, warn};
 
 use super::{
     convert, dial,
+    reports::{self, Report, Reports},
     status::{SessionState, Status},
-    worker::{Fault, Job, Report, Reports},
+    worker::{Fault, Job},
 };
 use crate::datapath::Description;
 
@@ -51,6 +52,8 @@ enum End {
     Silent,
     #[error("control closed the session")]
     Closed,
+    #[error("control takes too little: {} reports wait for it", reports::MOST)]
+    Overrun,
     #[error("the session broke: {0}")]
     Broken(String),
     #[error("control sent {what} where {expected} was expected; upgrade the older of the two")]
@@ -101,12 +104,13 @@ impl Session {
             Ok(down) => down,
             Err(end) => return end,
         };
-        let (reports, answers) = mpsc::unbounded_channel();
+        let (reports, answers, overrun) = Reports::new(reports::MOST);
         let (begin, begun) = oneshot::channel();
         tokio::select! {
             end = self.pump_down(&mut down, reports, begin) => end,
             end = pump_up(answers, up.clone(), acknowledged) => end,
             end = self.keep_alive(begun, up) => end,
+            () = overrun.cancelled() => End::Overrun,
         }
     }
 
@@ -266,7 +270,7 @@ fn broken(status: &RpcStatus) -> End {
 
 /// Hands the worker's answers to control until one of them ends the session.
 async fn pump_up(
-    mut answers: mpsc::UnboundedReceiver<Report>,
+    mut answers: mpsc::Receiver<Report>,
     up: mpsc::Sender<proto::SessionUp>,
     acknowledged: &mut bool,
 ) -> End {

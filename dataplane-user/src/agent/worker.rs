@@ -28,6 +28,7 @@ use super::{
     batch::{self, Batch},
     convert::{CheckedChange, CheckedPlan, InvalidWire},
     error::StartError,
+    reports::{Report, Reports},
     resolvers::Resolvers,
     status::Status,
     telemetry::{FailureLabels, PassKind, PassLabels},
@@ -94,21 +95,6 @@ impl<D: Datapath> View for Reconciler<D> {
     fn reasons(&self) -> Result<Vec<(Reason, u64)>, ObserveError> {
         Self::reasons(self)
     }
-}
-
-/// Where the answers of one session go. Unbounded, because the thread must never wait for a session while the
-/// session waits for the thread; at most one answer per accepted delta and lost wire can be in it.
-pub(crate) type Reports = mpsc::UnboundedSender<Report>;
-
-/// What the thread has to say to the session.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Report {
-    /// A generation is in the kernel.
-    Ack(proto::Ack),
-    /// A wire was lost or is back.
-    Observation(proto::Observation),
-    /// The session cannot go on.
-    Fault(Fault),
 }
 
 /// Why a session must begin anew.
@@ -338,14 +324,11 @@ impl<D: Datapath> Worker<D> {
                 info!(generation, wires, operations, failed, "plan applied");
                 self.at = Some(generation);
                 self.status.set_has_plan();
-                tell(
-                    &reports,
-                    Report::Ack(snapshot_ack(generation, &outcome, plan.invalid)),
-                );
+                reports.tell(Report::Ack(snapshot_ack(generation, &outcome, plan.invalid)));
                 self.session = Some(reports);
                 self.tell_news(&outcome.news);
             }
-            Err(fault) => tell(&reports, Report::Fault(fault)),
+            Err(fault) => reports.tell(Report::Fault(fault)),
         }
     }
 
@@ -353,14 +336,11 @@ impl<D: Datapath> Worker<D> {
         let (parent, generation) = (delta.parent, delta.change.generation);
         if self.at != Some(parent) || generation <= parent {
             let ours = self.at.unwrap_or_else(|| self.reconciler.generation());
-            tell(
-                reports,
-                Report::Fault(Fault::OutOfStep {
-                    parent,
-                    generation,
-                    ours,
-                }),
-            );
+            reports.tell(Report::Fault(Fault::OutOfStep {
+                parent,
+                generation,
+                ours,
+            }));
             return;
         }
         let (change, parts) = self.gather(Batch::new(delta), reports).into_change();
@@ -383,11 +363,11 @@ impl<D: Datapath> Worker<D> {
                     "change applied"
                 );
                 for ack in batch::acks(parts, &outcome) {
-                    tell(reports, Report::Ack(ack));
+                    reports.tell(Report::Ack(ack));
                 }
                 self.tell_news(&outcome.news);
             }
-            Err(fault) => tell(reports, Report::Fault(fault)),
+            Err(fault) => reports.tell(Report::Fault(fault)),
         }
     }
 
@@ -396,7 +376,7 @@ impl<D: Datapath> Worker<D> {
     fn gather(&mut self, mut batch: Batch, reports: &Reports) -> Batch {
         while let Ok(job) = self.jobs.try_recv() {
             match job {
-                Job::Delta { delta, reports: from } if from.same_channel(reports) && batch.takes(&delta) => {
+                Job::Delta { delta, reports: from } if from.are(reports) && batch.takes(&delta) => {
                     batch.push(delta);
                 }
                 Job::InterfacesLost(indexes) => {
@@ -552,7 +532,7 @@ impl<D: Datapath> Worker<D> {
             message: message.to_owned(),
             endpoint: endpoint.to_owned(),
         };
-        tell(session, Report::Observation(observation));
+        session.tell(Report::Observation(observation));
     }
 
     /// One pass with its metrics. After an error nobody knows how far it came, so that only a snapshot can follow.
@@ -591,11 +571,6 @@ impl<D: Datapath> Worker<D> {
         }
         Ok(outcome)
     }
-}
-
-/// The session may be gone; then the next one begins with a snapshot and hears everything.
-fn tell(reports: &Reports, report: Report) {
-    let _ = reports.send(report);
 }
 
 fn snapshot_ack(generation: Generation, outcome: &Outcome, invalid: Vec<InvalidWire>) -> proto::Ack {

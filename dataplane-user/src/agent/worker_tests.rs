@@ -14,7 +14,7 @@ struct Bench {
     worker: Worker<Fake>,
     jobs: mpsc::Sender<Job>,
     reports: Reports,
-    answers: mpsc::UnboundedReceiver<Report>,
+    answers: mpsc::Receiver<Report>,
 }
 
 impl Bench {
@@ -36,7 +36,7 @@ impl Bench {
             looked_at_drains: Instant::now(),
             round: None,
         };
-        let (reports, answers) = mpsc::unbounded_channel();
+        let (reports, answers, _) = Reports::new(64);
         Self {
             worker,
             jobs,
@@ -263,7 +263,7 @@ fn another_sessions_deltas_are_not_mixed_in() {
     let mut bench = Bench::new(8);
     bench.snapshot(0, vec![]);
     bench.ack();
-    let (other, mut others_answers) = mpsc::unbounded_channel();
+    let (other, mut others_answers, _) = Reports::new(64);
     let next = convert::delta(delta(1, vec![wire(2)], &[]));
     bench
         .jobs
@@ -346,7 +346,7 @@ async fn the_thread_does_what_it_has_accepted_and_ends() {
     jobs.send(Job::Look(Box::new(move |_| wait.recv().unwrap())))
         .await
         .unwrap();
-    let (reports, mut answers) = mpsc::unbounded_channel();
+    let (reports, mut answers, _) = Reports::new(64);
     let plan = convert::snapshot(snapshot(1, vec![wire(1)]));
     jobs.send(Job::Snapshot { plan, reports }).await.unwrap();
     drop(jobs);
